@@ -1,0 +1,1 @@
+//! Entries of a stream: both styles in, the `data` style out.

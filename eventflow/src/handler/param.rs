@@ -1,0 +1,197 @@
+//! What a handler may ask for after the event.
+//!
+//! `&mut PgConnection` or `&mut SqliteConnection` is the transaction; `State<T>` a part of the
+//! router's state; `&Metadata` and `&Envelope` what is known about the event. Users add types of
+//! their own with [`HandlerParam`] and [`FromDelivery`].
+
+use crate::{
+    delivery::Delivery,
+    envelope::{Envelope, Metadata},
+    handler::Failure,
+    inbox::Inbox,
+};
+
+/// A type that may stand in a handler's parameter list.
+///
+/// # Examples
+/// A parameter of one's own is a type with this mark and [`FromDelivery`]:
+/// ```
+/// use eventflow::prelude::*;
+/// use eventflow::handler::{FromDelivery, HandlerParam};
+///
+/// struct Tenant(String);
+///
+/// impl HandlerParam for Tenant {}
+///
+/// impl<I: Inbox, S: Sync> FromDelivery<I, S> for Tenant {
+///     async fn from_delivery(delivery: &Delivery<I>, _state: &S) -> Result<Self, Failure> {
+///         let id = delivery.metadata().correlation_id.as_deref();
+///         let tenant = id.and_then(|id| id.split_once('/')).map(|(tenant, _)| tenant);
+///         let tenant = tenant.ok_or_else(|| Failure::dead_letter("no tenant in `correlation_id`"))?;
+///         Ok(Self(tenant.to_owned()))
+///     }
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "a handler cannot take a parameter of type `{Self}`",
+    label = "not a handler parameter",
+    note = "after the event, a handler takes `&mut PgConnection` or `&mut SqliteConnection`, `State<T>`, `&Metadata`, `&Envelope`, or a type that implements `HandlerParam` and `FromDelivery`"
+)]
+pub trait HandlerParam {
+    /// Whether the parameter is the transaction. Handlers without one run concurrently.
+    const TRANSACTIONAL: bool = false;
+}
+
+/// A parameter that is taken by value.
+#[diagnostic::on_unimplemented(
+    message = "a handler cannot take `{Self}` by value",
+    label = "cannot be taken by value",
+    note = "implement `FromDelivery` for `{Self}`; connections, `Metadata` and `Envelope` are taken by reference"
+)]
+pub trait FromDelivery<I: Inbox, S>: HandlerParam + Sized + Send {
+    /// Takes the parameter from the delivery and the router's state.
+    ///
+    /// A failure ends the attempt as if the handler had answered it.
+    fn from_delivery(
+        delivery: &Delivery<I>,
+        state: &S,
+    ) -> impl Future<Output = Result<Self, Failure>> + Send;
+}
+
+/// A parameter that is taken as `&T`: a part of the delivery.
+#[diagnostic::on_unimplemented(
+    message = "a handler cannot take `&{Self}`",
+    label = "cannot be taken by reference",
+    note = "handlers take `&Metadata` and `&Envelope` by reference, everything else by value"
+)]
+pub trait PartOfDelivery: HandlerParam {
+    /// Borrows the parameter from the delivery.
+    fn part_of<I: Inbox>(delivery: &Delivery<I>) -> &Self;
+}
+
+/// A connection that a handler may take as `&mut C`: its transaction.
+#[diagnostic::on_unimplemented(
+    message = "a handler cannot take `&mut {Self}`",
+    label = "not a connection",
+    note = "the transaction is taken as `&mut PgConnection` or `&mut SqliteConnection`"
+)]
+pub trait Connection: HandlerParam {}
+
+/// The connection `Self` is the one that a handler `H` gets from the inbox `I`.
+///
+/// The handler stands in the trait so that the message can name it: rustc prints the message of
+/// the innermost trait that is missing.
+#[diagnostic::on_unimplemented(
+    message = "handler `{H}` takes `&mut {Self}`, which a `{I}` does not have",
+    label = "this router runs on a `{I}`",
+    note = "take the connection of the inbox: `&mut PgConnection` with a `PgInbox`, `&mut SqliteConnection` with a `SqliteInbox`"
+)]
+pub trait ConnectionOf<I: Inbox, H>: Connection {
+    /// Borrows the transaction of an attempt.
+    fn of(connection: &mut I::Connection) -> &mut Self;
+}
+
+impl HandlerParam for Metadata {}
+
+impl PartOfDelivery for Metadata {
+    fn part_of<I: Inbox>(delivery: &Delivery<I>) -> &Self {
+        delivery.metadata()
+    }
+}
+
+impl HandlerParam for Envelope {}
+
+impl PartOfDelivery for Envelope {
+    fn part_of<I: Inbox>(delivery: &Delivery<I>) -> &Self {
+        delivery.envelope()
+    }
+}
+
+/// A part of the router's state, as axum's `State`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct State<T>(pub T);
+
+impl<T> HandlerParam for State<T> {}
+
+impl<I: Inbox, S: Sync, T: FromRef<S> + Send> FromDelivery<I, S> for State<T> {
+    async fn from_delivery(_delivery: &Delivery<I>, state: &S) -> Result<Self, Failure> {
+        Ok(Self(T::from_ref(state)))
+    }
+}
+
+/// How a part is taken from a router's state, as axum's `FromRef`.
+///
+/// # Examples
+/// ```
+/// use eventflow::prelude::*;
+///
+/// #[derive(Clone)]
+/// struct Mailer;
+///
+/// #[derive(Clone)]
+/// struct AppState {
+///     mailer: Mailer,
+/// }
+///
+/// impl FromRef<AppState> for Mailer {
+///     fn from_ref(state: &AppState) -> Self {
+///         state.mailer.clone()
+///     }
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "the router's state `{S}` has no `{Self}`",
+    label = "`State<{Self}>` cannot be taken from `{S}`",
+    note = "implement `FromRef<{S}>` for `{Self}`, or give the router a state that has it"
+)]
+pub trait FromRef<S> {
+    /// Takes the part.
+    fn from_ref(state: &S) -> Self;
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: Clone> FromRef<T> for T {
+    fn from_ref(state: &T) -> Self {
+        state.clone()
+    }
+}
+
+#[cfg(feature = "postgres")]
+mod postgres {
+    use sqlx::PgConnection;
+
+    use super::{Connection, ConnectionOf, HandlerParam};
+    use crate::inbox::PgInbox;
+
+    impl HandlerParam for PgConnection {
+        const TRANSACTIONAL: bool = true;
+    }
+
+    impl Connection for PgConnection {}
+
+    impl<H> ConnectionOf<PgInbox, H> for PgConnection {
+        fn of(connection: &mut Self) -> &mut Self {
+            connection
+        }
+    }
+}
+
+#[cfg(feature = "sqlite")]
+mod sqlite {
+    use sqlx::SqliteConnection;
+
+    use super::{Connection, ConnectionOf, HandlerParam};
+    use crate::inbox::SqliteInbox;
+
+    impl HandlerParam for SqliteConnection {
+        const TRANSACTIONAL: bool = true;
+    }
+
+    impl Connection for SqliteConnection {}
+
+    impl<H> ConnectionOf<SqliteInbox, H> for SqliteConnection {
+        fn of(connection: &mut Self) -> &mut Self {
+            connection
+        }
+    }
+}

@@ -1,0 +1,451 @@
+//! The inbox: the table that holds every event once, and the states of its rows.
+//!
+//! ```text
+//!                     insert                claim, insert for a run
+//!   (new) ────────▶ pending ───────────────────────▶ processing ──▶ processed
+//!                      ▲                              │  ▲    │
+//!                      │ requeue      settle: failed  ▼  │    │ settle: dead letter
+//!                      │                            failed    ▼
+//!                      └───────────────────────────────── dead_letter
+//! ```
+//!
+//! A `processing` row is owned by a lease: holder, end, and a fencing token that grows with each
+//! claim. Every change of an owned row names its token; a row whose token has moved on is not
+//! changed. All times are the database's.
+//!
+//! Which row runs when, and what its handler's answer means, is [`consumer`](crate::consumer)'s
+//! part.
+
+pub mod backoff;
+
+use std::{fmt, time::Duration};
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use crate::{
+    envelope::{Envelope, Metadata, Payload},
+    error::{BoxError, Error},
+};
+
+pub(crate) mod sealed {
+    /// Keeps the inbox's traits to this crate: their methods may change in any version.
+    pub trait Sealed {}
+}
+
+/// The state of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Status {
+    /// Waits for its first run.
+    Pending,
+    /// Owned by a lease: waits in a worker, or runs.
+    Processing,
+    /// Done; its handler's writes were committed with this state.
+    Processed,
+    /// Failed, and waits for its next run.
+    Failed,
+    /// Kept: no further run unless it is requeued.
+    DeadLetter,
+}
+
+impl Status {
+    /// The word in the table, in logs and in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Processing => "processing",
+            Self::Processed => "processed",
+            Self::Failed => "failed",
+            Self::DeadLetter => "dead_letter",
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An event on its way into the table.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    /// What is known about it.
+    pub metadata: Metadata,
+    /// Its payload.
+    pub payload: Payload,
+    /// The bytes that are kept beside the payload: those of an entry that could not be read, or a
+    /// payload that the column refuses, which then is `{}`.
+    pub raw: Option<Vec<u8>>,
+    /// What is to become of it.
+    pub admission: Admission,
+    /// Scheduled runs in all; 0 or less is for ever.
+    pub max_retries: i32,
+}
+
+/// The state in which an arrival enters the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admission {
+    /// `processing`, leased to the inserting holder.
+    Run,
+    /// `pending` with no next run, until a consumer that knows the type releases it.
+    Park,
+    /// `dead_letter` with this reason.
+    DeadLetter(String),
+}
+
+/// Who takes leases, and for how long.
+#[derive(Debug, Clone)]
+pub struct Holder {
+    /// The service that owns the rows: column `consumer`.
+    pub consumer: String,
+    /// The process: column `locked_by`. At most 255 characters.
+    pub name: String,
+    /// How long a lease lasts unless it is extended.
+    pub lease: Duration,
+}
+
+/// A claim on a row: valid until it lapses and another claim moves the token on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Lease {
+    /// The row.
+    pub id: Uuid,
+    /// The fencing token of this claim.
+    pub token: i64,
+}
+
+/// A row that this process owns.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// The claim.
+    pub lease: Lease,
+    /// The event; its metadata's `attempt` is `retry_count + 1`.
+    pub envelope: Envelope,
+    /// Failed runs so far.
+    pub retry_count: i32,
+    /// Scheduled runs in all; 0 or less is for ever.
+    pub max_retries: i32,
+}
+
+/// What became of a batch of arrivals.
+#[derive(Debug, Default)]
+pub struct Insertion {
+    /// The rows that entered for a run, in the order of the batch.
+    pub rows: Vec<Row>,
+    /// Arrivals whose event was in the table already.
+    pub duplicates: u64,
+    /// Arrivals that entered as dead letters.
+    pub dead_letters: u64,
+    /// Arrivals that were parked.
+    pub parked: u64,
+}
+
+/// Which waiting rows a claim takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// Those whose time has come.
+    Now,
+    /// Also those scheduled for later; not those parked for a later deploy.
+    Later,
+}
+
+/// What the recovery of one lapsed row came to.
+#[derive(Debug)]
+pub enum Recovery {
+    /// No row has lapsed.
+    None,
+    /// The row is this process's, to run alone.
+    Run(Box<Row>),
+    /// The row lapsed as often as it may; it is a dead letter now (`crash_loop`).
+    DeadLetter(Box<Metadata>),
+}
+
+/// The next state of an owned row.
+#[derive(Debug, Clone)]
+pub struct Settlement {
+    /// The claim; a row whose token moved on is left alone.
+    pub lease: Lease,
+    /// The next state: `Processed`, `Failed`, `DeadLetter`, or `Pending` to park it.
+    pub status: Status,
+    /// Failed runs so far, this one included.
+    pub retry_count: i32,
+    /// When a failed row runs next, from now.
+    pub delay: Duration,
+    /// Why it failed.
+    pub error_message: Option<String>,
+}
+
+/// Rows by state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counts {
+    /// Wait for their first run.
+    pub pending: u64,
+    /// Are owned by a lease.
+    pub processing: u64,
+    /// Are done.
+    pub processed: u64,
+    /// Wait for their next run.
+    pub failed: u64,
+    /// Are kept.
+    pub dead_letter: u64,
+}
+
+/// A row that is kept because no run helped, or because it could not be read.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct DeadLetter {
+    /// The row.
+    pub id: Uuid,
+    /// The event.
+    pub envelope: Envelope,
+    /// Failed runs.
+    pub retry_count: i32,
+    /// Why.
+    pub error_message: String,
+    /// When it failed last; for an entry that could not be read, when it arrived.
+    pub last_error_at: DateTime<Utc>,
+    /// The bytes that could not be read.
+    pub raw: Option<Vec<u8>>,
+}
+
+/// How long finished rows are kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    /// Processed rows. Also how long a duplicate is recognised.
+    pub processed: Duration,
+    /// Dead letters.
+    pub dead_letter: Duration,
+}
+
+/// What a consumer asks of its inbox's connections.
+#[derive(Debug, Clone, Copy)]
+pub struct Demand {
+    /// Connections that may be in use at once.
+    pub connections: u32,
+    /// The longest time for which a handler may hold a transaction.
+    pub longest_handler: Duration,
+}
+
+/// The table that holds every event once. Sealed: [`PgInbox`] and [`SqliteInbox`] implement it.
+///
+/// Every method is one short transaction that has committed when it answers.
+///
+/// # Cancel safety
+/// The database work of each method runs in a task of its own, so a dropped future never leaves a
+/// connection inside a transaction; whether the work was done is then unknown.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an `Inbox`",
+    label = "not an `Inbox`",
+    note = "use `PgInbox` or `SqliteInbox`"
+)]
+pub trait Inbox: sealed::Sealed + Clone + fmt::Debug + Send + Sync + 'static {
+    /// What a handler takes as `&mut`.
+    type Connection: Send + 'static;
+
+    /// An open transaction with some events in it.
+    type Unit: Unit<Connection = Self::Connection>;
+
+    /// Creates or updates the table. Does nothing if it is up to date; safe when many processes
+    /// call it at once.
+    fn migrate(&self) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Checks that the table is there with all its columns.
+    fn check_schema(&self) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// The same inbox with connections for what a consumer asks.
+    ///
+    /// # Errors
+    /// If the connections are the user's own pool and too few.
+    fn sized_for(&self, demand: Demand) -> Result<Self, Error>;
+
+    /// Stores arrivals in one statement; an event that is there already is left as it is.
+    fn insert(
+        &self,
+        holder: &Holder,
+        arrivals: Vec<Arrival>,
+    ) -> impl Future<Output = Result<Insertion, Error>> + Send;
+
+    /// Claims up to `limit` waiting rows, the longest due first.
+    fn claim(
+        &self,
+        holder: &Holder,
+        due: Due,
+        limit: u32,
+    ) -> impl Future<Output = Result<Vec<Row>, Error>> + Send;
+
+    /// Claims one row whose lease has lapsed. A lapse after an earlier recovery counts as a failed
+    /// run.
+    fn recover(&self, holder: &Holder) -> impl Future<Output = Result<Recovery, Error>> + Send;
+
+    /// Extends leases; answers those that are still the holder's.
+    fn extend(
+        &self,
+        holder: &Holder,
+        leases: Vec<Lease>,
+    ) -> impl Future<Output = Result<Vec<Lease>, Error>> + Send;
+
+    /// Hands rows back, due after `delay`, with no attempt counted; answers how many were still
+    /// the holder's.
+    fn release(
+        &self,
+        leases: Vec<Lease>,
+        delay: Duration,
+    ) -> impl Future<Output = Result<u64, Error>> + Send;
+
+    /// Opens a unit of work.
+    fn begin(&self) -> impl Future<Output = Result<Self::Unit, UnitLost>> + Send;
+
+    /// How long until the next waiting row is due; `None` if none waits.
+    fn next_due(
+        &self,
+        consumer: &str,
+    ) -> impl Future<Output = Result<Option<Duration>, Error>> + Send;
+
+    /// Makes parked rows of these types due; answers how many.
+    fn unpark(
+        &self,
+        consumer: &str,
+        event_types: &[&str],
+    ) -> impl Future<Output = Result<u64, Error>> + Send;
+
+    /// Deletes up to `limit` finished rows that are older than `retention`; answers how many.
+    fn purge(
+        &self,
+        consumer: &str,
+        retention: Retention,
+        limit: u32,
+    ) -> impl Future<Output = Result<u64, Error>> + Send;
+
+    /// Counts the rows by state.
+    fn counts(&self, consumer: &str) -> impl Future<Output = Result<Counts, Error>> + Send;
+
+    /// Lists up to `limit` dead letters, the newest first.
+    fn dead_letters(
+        &self,
+        consumer: &str,
+        limit: u32,
+    ) -> impl Future<Output = Result<Vec<DeadLetter>, Error>> + Send;
+
+    /// Makes dead letters due again with a fresh count of runs; answers how many. Those whose
+    /// entry could not be read stay: there is no event in them to run.
+    fn requeue(
+        &self,
+        consumer: &str,
+        ids: &[Uuid],
+    ) -> impl Future<Output = Result<u64, Error>> + Send;
+
+    /// Deletes dead letters; answers how many.
+    fn discard(
+        &self,
+        consumer: &str,
+        ids: &[Uuid],
+    ) -> impl Future<Output = Result<u64, Error>> + Send;
+}
+
+/// An open transaction with some events in it. Sealed, as [`Inbox`].
+///
+/// Dropping a unit that was not committed closes its connection: nothing of it is stored, and the
+/// connection never goes back to the pool.
+///
+/// # Cancel safety
+/// None of its methods may be cut but [`rollback`](Self::rollback), which may be repeated.
+pub trait Unit: sealed::Sealed + Send + 'static {
+    /// What a handler takes as `&mut`.
+    type Connection: Send + 'static;
+
+    /// The connection inside the transaction.
+    fn connection(&mut self) -> &mut Self::Connection;
+
+    /// Sets the savepoint of an attempt.
+    fn savepoint(&mut self) -> impl Future<Output = Result<(), UnitLost>> + Send;
+
+    /// Keeps the attempt's writes. Answers `false` if an error that the handler swallowed has
+    /// aborted the transaction: the attempt is then rolled back.
+    fn release(&mut self) -> impl Future<Output = Result<bool, UnitLost>> + Send;
+
+    /// Takes the attempt's writes back, to the savepoint, which stays. `interrupt` first stops the
+    /// query that a dropped call may have left running.
+    fn rollback(&mut self, interrupt: bool) -> impl Future<Output = Result<(), UnitLost>> + Send;
+
+    /// Writes the next states in one statement; answers the claims that still held.
+    fn settle(
+        &mut self,
+        settlements: &[Settlement],
+    ) -> impl Future<Output = Result<Vec<Lease>, UnitLost>> + Send;
+
+    /// Commits. The answer `Ok` means that everything since [`Inbox::begin`] is stored.
+    fn commit(self) -> impl Future<Output = Result<(), UnitLost>> + Send;
+}
+
+/// Why a unit of work lost its transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LossKind {
+    /// The database or the way to it: no event is to blame.
+    Infrastructure,
+    /// A serialization failure or a deadlock (40001, 40P01): run the same again.
+    Conflict,
+    /// A handler ended the transaction that is not its own, or an interrupted query did.
+    Handler,
+    /// The commit's answer did not come: it may have been stored.
+    CommitUnknown,
+}
+
+/// A unit of work lost its transaction: nothing of it is stored, unless the kind says unknown.
+pub struct UnitLost {
+    kind: LossKind,
+    message: String,
+    source: Option<BoxError>,
+}
+
+impl UnitLost {
+    pub(crate) fn new(kind: LossKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            source: None,
+        }
+    }
+
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
+    pub(crate) fn with_source(mut self, source: impl Into<BoxError>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    pub(crate) fn still_in_use() -> Self {
+        Self::new(
+            LossKind::Handler,
+            "a layer kept the transaction beyond the attempt; do not run the inner service in a task that outlives the call",
+        )
+    }
+
+    /// Why.
+    pub fn kind(&self) -> LossKind {
+        self.kind
+    }
+}
+
+impl fmt::Debug for UnitLost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UnitLost")
+            .field("kind", &self.kind)
+            .field("message", &self.message)
+            .field("source", &self.source)
+            .finish()
+    }
+}
+
+impl fmt::Display for UnitLost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for UnitLost {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}

@@ -1,0 +1,41 @@
+//! Event-driven services over a transactional inbox.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+pub mod delivery;
+pub mod envelope;
+pub mod error;
+pub mod event;
+pub mod handler;
+pub mod inbox;
+pub mod layer;
+pub mod router;
+pub mod stream;
+
+#[doc(inline)]
+pub use self::{
+    delivery::Delivery,
+    envelope::{DecodeError, EncodeError, Envelope, Metadata, Payload},
+    error::{BoxError, Error, ErrorKind, Result},
+    event::{Event, EventSet},
+    handler::{Classify, Failure, State},
+    inbox::Inbox,
+};
+
+/// What a service usually needs: `use eventflow::prelude::*;`.
+pub mod prelude {
+    pub use serde::{Deserialize, Serialize};
+    #[cfg(feature = "postgres")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
+    pub use sqlx::PgConnection;
+    #[cfg(feature = "sqlite")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
+    pub use sqlx::SqliteConnection;
+    pub use tower::{Service, ServiceBuilder};
+    pub use uuid::Uuid;
+
+    pub use crate::{
+        Classify, Delivery, Envelope, Event, EventSet, Failure, Inbox, Metadata, State,
+        handler::FromRef, layer::TraceLayer, stream::Sink,
+    };
+}

@@ -1,0 +1,1 @@
+//! The examples are under `examples/`; this library is empty.

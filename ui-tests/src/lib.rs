@@ -1,0 +1,1 @@
+//! Golden messages of the macros; everything is under `tests/`.
