@@ -139,7 +139,7 @@ where
 
     /// The largest payload in bytes; an entry over it is kept as a dead letter. Default: 1 MiB.
     pub fn payload_limit(mut self, bytes: usize) -> Self {
-        self.settings.limits.payload = bytes;
+        self.settings.limits = self.settings.limits.payload_bytes(bytes);
         self
     }
 

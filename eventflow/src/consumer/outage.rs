@@ -28,7 +28,7 @@ impl Outage {
     }
 
     /// Notes a failure and waits before the next try.
-    pub(super) async fn wait(&mut self, error: &(dyn std::error::Error + 'static)) {
+    pub(super) async fn wait(&mut self, error: &(dyn std::error::Error + Send + Sync + 'static)) {
         tokio::time::sleep(self.next_wait(error)).await;
     }
 
@@ -36,7 +36,7 @@ impl Outage {
     pub(super) async fn wait_unless(
         &mut self,
         stopped: &CancellationToken,
-        error: &(dyn std::error::Error + 'static),
+        error: &(dyn std::error::Error + Send + Sync + 'static),
     ) -> bool {
         let wait = self.next_wait(error);
         tokio::select! {
@@ -53,7 +53,7 @@ impl Outage {
         *self = Self::new(self.doing);
     }
 
-    fn next_wait(&mut self, error: &(dyn std::error::Error + 'static)) -> Duration {
+    fn next_wait(&mut self, error: &(dyn std::error::Error + Send + Sync + 'static)) -> Duration {
         self.failures = self.failures.saturating_add(1);
         let error = chain(error);
         if self.failures == 1 {
