@@ -2,6 +2,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod consumer;
 pub mod delivery;
 pub mod envelope;
 pub mod error;
@@ -14,6 +15,7 @@ pub mod stream;
 
 #[doc(inline)]
 pub use self::{
+    consumer::{Consumer, Report},
     delivery::Delivery,
     envelope::{DecodeError, EncodeError, Envelope, Metadata, Payload},
     error::{BoxError, Error, ErrorKind, Result},
@@ -35,7 +37,7 @@ pub mod prelude {
     pub use uuid::Uuid;
 
     pub use crate::{
-        Classify, Delivery, Envelope, Event, EventSet, Failure, Inbox, Metadata, State,
+        Classify, Consumer, Delivery, Envelope, Event, EventSet, Failure, Inbox, Metadata, State,
         handler::FromRef, layer::TraceLayer, stream::Sink,
     };
 }
