@@ -3,13 +3,19 @@
 //! [`Source`] and [`Sink`] have two implementations with one behaviour: [`RedisStream`] and
 //! [`MemoryStream`]. Reading envelopes from entries is [`wire`](crate::envelope::wire)'s part.
 
+mod memory;
+
 use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
 
 use crate::{
     envelope::Envelope,
     error::{Error, ErrorKind},
     event::Event,
 };
+
+pub use self::memory::MemoryStream;
 
 /// Names an entry: the stream and the id in it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -18,6 +24,14 @@ pub struct EntryId {
     pub stream: Arc<str>,
     /// The id that the stream gave, as `1700000000000-0`.
     pub id: String,
+}
+
+impl EntryId {
+    /// When the entry entered the stream, which its id says; `None` if it does not.
+    pub fn time(&self) -> Option<DateTime<Utc>> {
+        let (millis, _) = self.id.split_once('-')?;
+        DateTime::from_timestamp_millis(millis.parse().ok()?)
+    }
 }
 
 /// An entry as it stands in a stream: fields of bytes, whatever they hold.
@@ -37,6 +51,9 @@ pub struct Batch {
     /// Entries that were delivered and then trimmed from the stream: lost, to be acknowledged and
     /// counted.
     pub trimmed: Vec<EntryId>,
+    /// Whether the entries may have been delivered before: they were left pending, by this consumer
+    /// or another.
+    pub redelivered: bool,
 }
 
 impl Batch {
@@ -63,7 +80,8 @@ pub trait Source: Send + Sync + 'static {
     /// Reads up to `count` entries, waiting up to `block` for the first; with no `block`, not at
     /// all.
     ///
-    /// The first read, and the first after an error, gives what this consumer had left pending.
+    /// Several streams share `count`; each may give one entry at least. The first reads, and the
+    /// first after an error, give what this consumer had left pending, until none is left.
     ///
     /// # Errors
     /// If the server cannot be reached or refuses. The next call connects anew; nothing is lost.
@@ -77,7 +95,8 @@ pub trait Source: Send + Sync + 'static {
         block: Option<Duration>,
     ) -> impl Future<Output = Result<Batch, Error>> + Send;
 
-    /// Makes a waiting [`read`](Self::read) return early, as far as that can be done.
+    /// Makes a waiting [`read`](Self::read) return early, as far as that can be done; if none
+    /// waits, the next one that would.
     fn interrupt(&self) -> impl Future<Output = ()> + Send;
 
     /// Acknowledges entries: the group is done with them.
@@ -86,8 +105,11 @@ pub trait Source: Send + Sync + 'static {
     /// If the server cannot be reached or refuses. Repeating it does no harm.
     fn acknowledge(&self, ids: &[EntryId]) -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// Takes over up to `count` entries that another consumer of the group has left pending for
+    /// Takes over up to `count` entries that a consumer of the group has left pending for
     /// `min_idle`.
+    ///
+    /// Also this consumer's own, whose acknowledgement may have been lost. Several streams share
+    /// `count`, as in [`read`](Self::read).
     ///
     /// # Errors
     /// If the server cannot be reached or refuses.
