@@ -22,6 +22,7 @@ pub use self::{
     event::{Event, EventSet},
     handler::{Classify, Failure, State},
     inbox::Inbox,
+    stream::{MemoryStream, Sink, Source},
 };
 
 /// What a service usually needs: `use eventflow::prelude::*;`.
@@ -37,7 +38,7 @@ pub mod prelude {
     pub use uuid::Uuid;
 
     pub use crate::{
-        Classify, Consumer, Delivery, Envelope, Event, EventSet, Failure, Inbox, Metadata, State,
-        handler::FromRef, layer::TraceLayer, stream::Sink,
+        Classify, Consumer, Delivery, Envelope, Event, EventSet, Failure, Inbox, MemoryStream,
+        Metadata, Sink, State, handler::FromRef, layer::TraceLayer,
     };
 }

@@ -36,7 +36,7 @@ pub(super) fn admit(
                 reason,
                 "entry has no readable envelope; kept as a dead letter"
             );
-            return Some(quarantine(entry, &reason));
+            return Some(quarantine(entry, &reason, settings));
         }
     };
     let (metadata, payload) = envelope.into_parts();
@@ -81,8 +81,9 @@ pub(super) fn unknown_reason(event_type: &str) -> String {
 ///
 /// Its event id is the entry's, never one that the entry names: a corrected event is no duplicate
 /// of it.
-pub(super) fn quarantine(entry: &Entry, reason: &str) -> Arrival {
-    let event_type = wire::event_type_hint(entry).unwrap_or_else(|| "malformed".to_owned());
+pub(super) fn quarantine(entry: &Entry, reason: &str, settings: &Settings) -> Arrival {
+    let event_type =
+        wire::named_event_type(entry, settings.limits).unwrap_or_else(|| "malformed".to_owned());
     let metadata = Metadata {
         event_id: format!("malformed:{}/{}", entry.id.stream, entry.id.id),
         event_type: event_type.chars().take(EVENT_TYPE_LIMIT).collect(),

@@ -225,7 +225,10 @@ where
     engine.counters.malformed.one();
     engine
         .inbox
-        .insert(&engine.holder, vec![quarantine(entry, &reason)])
+        .insert(
+            &engine.holder,
+            vec![quarantine(entry, &reason, &engine.settings)],
+        )
         .await
 }
 

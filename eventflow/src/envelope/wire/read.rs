@@ -75,6 +75,20 @@ pub fn read(entry: &Entry, limits: Limits) -> Result<Envelope, Malformed> {
     Ok(Envelope::from_parts(metadata, payload))
 }
 
+/// The event type that an unreadable entry names all the same, for whoever looks for it among the
+/// dead letters.
+pub(crate) fn named_event_type(entry: &Entry, limits: Limits) -> Option<String> {
+    let mut members = match field(entry, "data").ok()? {
+        Some(data) => Members::of_data(data, limits).ok()?,
+        None => Members {
+            values: MEMBERS.map(|name| field(entry, name).ok().flatten().map(Member::Text)),
+        },
+    };
+    let event_type = members.required("event_type").ok()?;
+    let is_name = !event_type.is_empty() && !event_type.contains('\0');
+    is_name.then_some(event_type)
+}
+
 /// The text of a field; `None` if the entry has none of this name.
 fn field<'a>(entry: &'a Entry, name: &'static str) -> Result<Option<&'a str>, Malformed> {
     let mut values = entry
