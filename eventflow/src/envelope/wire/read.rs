@@ -75,6 +75,24 @@ pub fn read(entry: &Entry, limits: Limits) -> Result<Envelope, Malformed> {
     Ok(Envelope::from_parts(metadata, payload))
 }
 
+/// The event type that an unreadable entry names, as far as one can be made out.
+pub(crate) fn event_type_hint(entry: &Entry) -> Option<String> {
+    let of_data = |data| {
+        let limits = Limits::default().payload_bytes(usize::MAX);
+        Members::of_data(data, limits)
+            .ok()?
+            .required("event_type")
+            .ok()
+    };
+    let inside = field(entry, "data").ok().flatten().and_then(of_data);
+    let name = match inside {
+        Some(name) => name,
+        None => field(entry, "event_type").ok()??.to_owned(),
+    };
+    let cut: String = name.chars().take(MAX_TYPE_CHARS).collect();
+    Some(cut).filter(|name| check_required_text("event_type", name, MAX_TYPE_CHARS).is_ok())
+}
+
 /// The text of a field; `None` if the entry has none of this name.
 fn field<'a>(entry: &'a Entry, name: &'static str) -> Result<Option<&'a str>, Malformed> {
     let mut values = entry
