@@ -76,7 +76,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .execute(&shop)
         .await?;
 
-    let stream = MemoryStream::new("shop").with_group("accounts");
+    let stream = MemoryStream::new("shop").group("accounts");
     publish(&stream).await?;
 
     let consumer = Consumer::builder(stream, inbox, Shop::new(()))

@@ -15,9 +15,6 @@ use crate::{
     stream::Entry,
 };
 
-/// The longest type name that the table holds, in characters.
-const EVENT_TYPE_LIMIT: usize = 128;
-
 /// Decides what becomes of an entry; `None` is acknowledged without a row.
 pub(super) fn admit(
     entry: &Entry,
@@ -36,7 +33,7 @@ pub(super) fn admit(
                 reason,
                 "entry has no readable envelope; kept as a dead letter"
             );
-            return Some(quarantine(entry, &reason, settings));
+            return Some(quarantine(entry, &reason));
         }
     };
     let (metadata, payload) = envelope.into_parts();
@@ -81,12 +78,11 @@ pub(super) fn unknown_reason(event_type: &str) -> String {
 ///
 /// Its event id is the entry's, never one that the entry names: a corrected event is no duplicate
 /// of it.
-pub(super) fn quarantine(entry: &Entry, reason: &str, settings: &Settings) -> Arrival {
-    let event_type =
-        wire::named_event_type(entry, settings.limits).unwrap_or_else(|| "malformed".to_owned());
+pub(super) fn quarantine(entry: &Entry, reason: &str) -> Arrival {
+    let event_type = wire::event_type_hint(entry).unwrap_or_else(|| "malformed".to_owned());
     let metadata = Metadata {
         event_id: format!("malformed:{}/{}", entry.id.stream, entry.id.id),
-        event_type: event_type.chars().take(EVENT_TYPE_LIMIT).collect(),
+        event_type: event_type,
         aggregate_id: Uuid::nil(),
         occurred_on: entry_time(&entry.id.id).unwrap_or_else(Utc::now),
         correlation_id: None,

@@ -59,7 +59,7 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
     /// # async fn main() -> eventflow::Result<()> {
     /// let inbox = SqliteInbox::in_memory().await?;
     /// inbox.migrate().await?;
-    /// let stream = MemoryStream::new("orders").with_group("receipts");
+    /// let stream = MemoryStream::new("orders").group("receipts");
     /// let consumer = Consumer::builder(stream.clone(), inbox, Orders::new(())).build()?;
     ///
     /// stream.publish(&OrderPaid { order_id: Uuid::now_v7() }).await?;

@@ -225,10 +225,7 @@ where
     engine.counters.malformed.one();
     engine
         .inbox
-        .insert(
-            &engine.holder,
-            vec![quarantine(entry, &reason, &engine.settings)],
-        )
+        .insert(&engine.holder, vec![quarantine(entry, &reason)])
         .await
 }
 

@@ -7,8 +7,6 @@ mod memory;
 
 use std::{sync::Arc, time::Duration};
 
-use chrono::{DateTime, Utc};
-
 use crate::{
     envelope::Envelope,
     error::{Error, ErrorKind},
@@ -24,14 +22,6 @@ pub struct EntryId {
     pub stream: Arc<str>,
     /// The id that the stream gave, as `1700000000000-0`.
     pub id: String,
-}
-
-impl EntryId {
-    /// When the entry entered the stream, which its id says; `None` if it does not.
-    pub fn time(&self) -> Option<DateTime<Utc>> {
-        let (millis, _) = self.id.split_once('-')?;
-        DateTime::from_timestamp_millis(millis.parse().ok()?)
-    }
 }
 
 /// An entry as it stands in a stream: fields of bytes, whatever they hold.
@@ -80,8 +70,8 @@ pub trait Source: Send + Sync + 'static {
     /// Reads up to `count` entries, waiting up to `block` for the first; with no `block`, not at
     /// all.
     ///
-    /// Several streams share `count`; each may give one entry at least. The first reads, and the
-    /// first after an error, give what this consumer had left pending, until none is left.
+    /// Several streams share `count`. The first reads, and the first after an error, give what this
+    /// consumer had left pending, until none is left.
     ///
     /// # Errors
     /// If the server cannot be reached or refuses. The next call connects anew; nothing is lost.
@@ -108,8 +98,7 @@ pub trait Source: Send + Sync + 'static {
     /// Takes over up to `count` entries that a consumer of the group has left pending for
     /// `min_idle`.
     ///
-    /// Also this consumer's own, whose acknowledgement may have been lost. Several streams share
-    /// `count`, as in [`read`](Self::read).
+    /// Also this consumer's own, whose acknowledgement may have been lost.
     ///
     /// # Errors
     /// If the server cannot be reached or refuses.

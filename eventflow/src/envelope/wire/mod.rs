@@ -32,7 +32,7 @@ mod raw;
 mod read;
 mod write;
 
-pub(crate) use self::read::named_event_type;
+pub(crate) use self::read::event_type_hint;
 pub use self::{malformed::Malformed, raw::raw, read::read, write::write};
 
 /// How long an event id, a correlation id or a causation id may be, in characters.

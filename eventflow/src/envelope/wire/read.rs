@@ -75,18 +75,22 @@ pub fn read(entry: &Entry, limits: Limits) -> Result<Envelope, Malformed> {
     Ok(Envelope::from_parts(metadata, payload))
 }
 
-/// The event type that an unreadable entry names all the same, for whoever looks for it among the
-/// dead letters.
-pub(crate) fn named_event_type(entry: &Entry, limits: Limits) -> Option<String> {
-    let mut members = match field(entry, "data").ok()? {
-        Some(data) => Members::of_data(data, limits).ok()?,
-        None => Members {
-            values: MEMBERS.map(|name| field(entry, name).ok().flatten().map(Member::Text)),
-        },
+/// The event type that an unreadable entry names, as far as one can be made out.
+pub(crate) fn event_type_hint(entry: &Entry) -> Option<String> {
+    let of_data = |data| {
+        let limits = Limits::default().payload_bytes(usize::MAX);
+        Members::of_data(data, limits)
+            .ok()?
+            .required("event_type")
+            .ok()
     };
-    let event_type = members.required("event_type").ok()?;
-    let is_name = !event_type.is_empty() && !event_type.contains('\0');
-    is_name.then_some(event_type)
+    let inside = field(entry, "data").ok().flatten().and_then(of_data);
+    let name = match inside {
+        Some(name) => name,
+        None => field(entry, "event_type").ok()??.to_owned(),
+    };
+    let cut: String = name.chars().take(MAX_TYPE_CHARS).collect();
+    Some(cut).filter(|name| check_required_text("event_type", name, MAX_TYPE_CHARS).is_ok())
 }
 
 /// The text of a field; `None` if the entry has none of this name.

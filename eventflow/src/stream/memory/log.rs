@@ -187,12 +187,13 @@ pub(super) struct GroupView<'a> {
 }
 
 impl GroupView<'_> {
-    /// Gives new entries to the consumer.
+    /// Gives new entries to the consumer, until the batch has `count`.
     pub(super) fn deliver(&mut self, consumer: &Arc<str>, count: usize, batch: &mut Batch) {
         let start = self
             .entries
             .partition_point(|(position, _)| *position <= self.group.delivered);
-        for (position, fields) in self.entries.range(start..).take(count) {
+        let room = count.saturating_sub(batch.entries.len());
+        for (position, fields) in self.entries.range(start..).take(room) {
             self.group.delivered = *position;
             self.group.pending.insert(*position, Pending::of(consumer));
             batch.entries.push(Entry {
@@ -211,9 +212,10 @@ impl GroupView<'_> {
         batch: &mut Batch,
     ) {
         let behind = (Bound::Excluded(*from), Bound::Unbounded);
+        let room = count.saturating_sub(batch.entries.len());
         let mut found = Vec::new();
         for (position, pending) in self.group.pending.range_mut(behind) {
-            if pending.consumer == *consumer && found.len() < count {
+            if pending.consumer == *consumer && found.len() < room {
                 pending.since = Instant::now();
                 found.push(*position);
             }
@@ -235,9 +237,10 @@ impl GroupView<'_> {
         batch: &mut Batch,
     ) {
         let now = Instant::now();
+        let room = count.saturating_sub(batch.entries.len());
         let mut found = Vec::new();
         for (position, pending) in &mut self.group.pending {
-            if now.duration_since(pending.since) >= min_idle && found.len() < count {
+            if now.duration_since(pending.since) >= min_idle && found.len() < room {
                 *pending = Pending::of(consumer);
                 found.push(*position);
             }

@@ -14,7 +14,7 @@ use std::{
 use tokio::{sync::Notify, time::Instant};
 
 use self::log::{Log, Logs, Position};
-use super::{Batch, Entry, EntryId, Sink, Source};
+use super::{Batch, EntryId, Sink, Source};
 use crate::{
     envelope::{Envelope, wire},
     error::{Error, ErrorKind},
@@ -22,8 +22,8 @@ use crate::{
 
 /// Streams in memory, with the semantics of Redis Streams: groups, pending entries, claims.
 ///
-/// A clone is the same consumer of the same group; [`with_group`](Self::with_group) and
-/// [`with_consumer`](Self::with_consumer) give others on the same streams. Without a group it can
+/// A clone is the same consumer of the same group; [`group`](Self::group) and
+/// [`consumer`](Self::consumer) give others on the same streams. Without a group it can
 /// only publish.
 ///
 /// An entry is dropped once every group that was opened has acknowledged it and all before it, so
@@ -36,7 +36,7 @@ use crate::{
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> eventflow::Result<()> {
-/// let orders = MemoryStream::new("orders").with_group("billing");
+/// let orders = MemoryStream::new("orders").group("billing");
 /// orders.open().await?;
 /// orders.publish_raw([("data", "{}")]);
 ///
@@ -76,8 +76,10 @@ struct Consumer {
 struct ConsumerState {
     /// The connection is to be found lost by the next call.
     is_disconnected: bool,
-    /// Per stream, up to where the own pending entries were read; empty once all are.
+    /// Per stream, up to where the own pending entries were read; `None` once all are.
     recovered: Option<Vec<Position>>,
+    /// Which stream is asked first; moves on, so that a busy one does not starve the others.
+    turn: usize,
 }
 
 impl MemoryStream {
@@ -97,7 +99,7 @@ impl MemoryStream {
     /// The same streams and one more. Publishing goes to the first, unless
     /// [`publish_to`](Self::publish_to) says otherwise.
     #[must_use]
-    pub fn with_stream(mut self, stream: impl Into<Arc<str>>) -> Self {
+    pub fn stream(mut self, stream: impl Into<Arc<str>>) -> Self {
         let stream = stream.into();
         if !self.streams.contains(&stream) {
             self.streams = self.streams.iter().cloned().chain([stream]).collect();
@@ -115,7 +117,7 @@ impl MemoryStream {
 
     /// The same streams as a consumer of this group sees them.
     #[must_use]
-    pub fn with_group(mut self, group: impl Into<Arc<str>>) -> Self {
+    pub fn group(mut self, group: impl Into<Arc<str>>) -> Self {
         self.group = Some(group.into());
         self.consumer = Consumer::new(&self.consumer.name);
         self
@@ -126,14 +128,14 @@ impl MemoryStream {
     /// The name of one that was there before is that consumer after a restart: it reads first what
     /// it had left pending. Default: `consumer`.
     #[must_use]
-    pub fn with_consumer(mut self, name: &str) -> Self {
+    pub fn consumer(mut self, name: &str) -> Self {
         self.consumer = Consumer::new(name);
         self
     }
 
     /// The same streams, publishing within these limits.
     #[must_use]
-    pub fn with_limits(mut self, limits: wire::Limits) -> Self {
+    pub fn limits(mut self, limits: wire::Limits) -> Self {
         self.limits = limits;
         self
     }
@@ -195,7 +197,7 @@ impl MemoryStream {
 
     fn required_group(&self) -> Result<&Arc<str>, Error> {
         self.group.as_ref().ok_or_else(|| {
-            Error::configuration("this stream only publishes; name the group with `with_group`")
+            Error::configuration("this stream only publishes; name the group with `group`")
         })
     }
 
@@ -217,14 +219,14 @@ impl MemoryStream {
     fn take(&self, count: usize) -> Result<Batch, Error> {
         self.connection()?;
         let group = self.required_group()?;
-        let share = share(count, self.streams.len());
+        let consumer = &self.consumer.name;
         let mut logs = self.server.logs();
         let mut state = self.consumer.state();
         let mut batch = Batch::default();
         if let Some(positions) = &mut state.recovered {
             for (stream, position) in self.streams.iter().zip(positions) {
-                let group = logs.group(stream, group)?;
-                group.own_pending(&self.consumer.name, position, share, &mut batch);
+                let mut group = logs.group(stream, group)?;
+                group.own_pending(consumer, position, count, &mut batch);
             }
             if !batch.is_empty() {
                 batch.redelivered = true;
@@ -232,17 +234,15 @@ impl MemoryStream {
             }
             state.recovered = None;
         }
-        for stream in self.streams.iter() {
+        let streams = self.streams.len();
+        let turn = state.turn % streams;
+        state.turn = turn + 1;
+        for stream in self.streams.iter().cycle().skip(turn).take(streams) {
             let mut group = logs.group(stream, group)?;
-            group.deliver(&self.consumer.name, share, &mut batch);
+            group.deliver(consumer, count, &mut batch);
         }
         Ok(batch)
     }
-}
-
-/// What each of several streams may give of a batch.
-pub(super) fn share(count: usize, streams: usize) -> usize {
-    count.checked_div(streams).unwrap_or(count).max(1)
 }
 
 impl Server {
@@ -328,16 +328,13 @@ impl Source for MemoryStream {
     async fn claim(&self, min_idle: Duration, count: usize) -> Result<Batch, Error> {
         self.connection()?;
         let group = self.required_group()?;
-        let share = share(count, self.streams.len());
         let mut logs = self.server.logs();
-        let mut batch = Batch {
-            redelivered: true,
-            ..Batch::default()
-        };
+        let mut batch = Batch::default();
         for stream in self.streams.iter() {
             let mut group = logs.group(stream, group)?;
-            group.claim(&self.consumer.name, min_idle, share, &mut batch);
+            group.claim(&self.consumer.name, min_idle, count, &mut batch);
         }
+        batch.redelivered = !batch.is_empty();
         Ok(batch)
     }
 }
