@@ -2,6 +2,9 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[doc(hidden)]
+#[path = "private.rs"]
+pub mod __private;
 pub mod consumer;
 pub mod delivery;
 pub mod envelope;
@@ -25,6 +28,10 @@ pub use self::{
     stream::{MemoryStream, Sink, Source},
 };
 
+#[cfg(feature = "macros")]
+#[cfg_attr(docsrs, doc(cfg(feature = "macros")))]
+pub use eventflow_macros::{Classify, Event, EventSet, handler, router};
+
 /// What a service usually needs: `use eventflow::prelude::*;`.
 pub mod prelude {
     pub use serde::{Deserialize, Serialize};
@@ -36,6 +43,10 @@ pub mod prelude {
     pub use sqlx::SqliteConnection;
     pub use tower::{Service, ServiceBuilder};
     pub use uuid::Uuid;
+
+    #[cfg(feature = "macros")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "macros")))]
+    pub use eventflow_macros::{handler, router};
 
     pub use crate::{
         Classify, Consumer, Delivery, Envelope, Event, EventSet, Failure, Inbox, MemoryStream,
