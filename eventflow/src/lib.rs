@@ -12,6 +12,10 @@ pub mod layer;
 pub mod router;
 pub mod stream;
 
+#[cfg(feature = "sqlite")]
+#[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
+#[doc(inline)]
+pub use self::inbox::SqliteInbox;
 #[doc(inline)]
 pub use self::{
     delivery::Delivery,
@@ -34,6 +38,9 @@ pub mod prelude {
     pub use tower::{Service, ServiceBuilder};
     pub use uuid::Uuid;
 
+    #[cfg(feature = "sqlite")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
+    pub use crate::SqliteInbox;
     pub use crate::{
         Classify, Delivery, Envelope, Event, EventSet, Failure, Inbox, Metadata, State,
         handler::FromRef, layer::TraceLayer, stream::Sink,
