@@ -16,6 +16,10 @@ pub mod layer;
 pub mod router;
 pub mod stream;
 
+#[cfg(feature = "sqlite")]
+#[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
+#[doc(inline)]
+pub use self::inbox::SqliteInbox;
 #[doc(inline)]
 pub use self::{
     consumer::{Consumer, Report},
@@ -48,6 +52,9 @@ pub mod prelude {
     #[cfg_attr(docsrs, doc(cfg(feature = "macros")))]
     pub use eventflow_macros::{handler, router};
 
+    #[cfg(feature = "sqlite")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
+    pub use crate::SqliteInbox;
     pub use crate::{
         Classify, Consumer, Delivery, Envelope, Event, EventSet, Failure, Inbox, MemoryStream,
         Metadata, Sink, State, handler::FromRef, layer::TraceLayer,
