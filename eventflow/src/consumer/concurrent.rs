@@ -3,9 +3,9 @@
 use futures_util::{StreamExt, stream::FuturesUnordered};
 
 use super::{
+    attempt::note_failure,
     engine::{Engine, HAND_BACK_DELAY},
     outcome::{self, Outcome},
-    unit::note_failure,
 };
 use crate::{
     delivery::Delivery,
