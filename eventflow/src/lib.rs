@@ -2,6 +2,9 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[doc(hidden)]
+#[path = "private.rs"]
+pub mod __private;
 pub mod consumer;
 pub mod delivery;
 pub mod envelope;
@@ -13,6 +16,10 @@ pub mod layer;
 pub mod router;
 pub mod stream;
 
+#[cfg(feature = "sqlite")]
+#[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
+#[doc(inline)]
+pub use self::inbox::SqliteInbox;
 #[doc(inline)]
 pub use self::{
     consumer::{Consumer, Report},
@@ -22,7 +29,12 @@ pub use self::{
     event::{Event, EventSet},
     handler::{Classify, Failure, State},
     inbox::Inbox,
+    stream::{MemoryStream, Sink, Source},
 };
+
+#[cfg(feature = "macros")]
+#[cfg_attr(docsrs, doc(cfg(feature = "macros")))]
+pub use eventflow_macros::{Classify, Event, EventSet, handler, router};
 
 /// What a service usually needs: `use eventflow::prelude::*;`.
 pub mod prelude {
@@ -36,8 +48,15 @@ pub mod prelude {
     pub use tower::{Service, ServiceBuilder};
     pub use uuid::Uuid;
 
+    #[cfg(feature = "macros")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "macros")))]
+    pub use eventflow_macros::{handler, router};
+
+    #[cfg(feature = "sqlite")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
+    pub use crate::SqliteInbox;
     pub use crate::{
-        Classify, Consumer, Delivery, Envelope, Event, EventSet, Failure, Inbox, Metadata, State,
-        handler::FromRef, layer::TraceLayer, stream::Sink,
+        Classify, Consumer, Delivery, Envelope, Event, EventSet, Failure, Inbox, MemoryStream,
+        Metadata, Sink, State, handler::FromRef, layer::TraceLayer,
     };
 }

@@ -80,7 +80,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     publish(&stream).await?;
 
     let consumer = Consumer::builder(stream, inbox, Shop::new(()))
-        .backoff(Backoff::new(Duration::from_millis(50), Duration::from_secs(1)))
+        .backoff(Backoff::new(
+            Duration::from_millis(50),
+            Duration::from_secs(1),
+        ))
         .build()?;
     let report = consumer.drain_scheduled().await?;
 
@@ -108,7 +111,7 @@ async fn publish(stream: &MemoryStream) -> Result<(), Box<dyn std::error::Error>
     let order_id = Uuid::now_v7();
     stream.publish(&PaymentRequested { order_id }).await?;
     stream.publish(&ParcelShipped { order_id }).await?;
-    stream.publish_raw([("data", "this is no JSON")])?;
+    stream.publish_raw([("data", "this is no JSON")]);
     Ok(())
 }
 
@@ -135,7 +138,11 @@ async fn print_table(
             "{event_type:<18}{:>10}{:>12}{:>13}{:>6}",
             row.get::<i64, _>("processed"),
             row.get::<i64, _>("dead_letter"),
-            if event_type == OrderPlaced::TYPE { duplicates } else { 0 },
+            if event_type == OrderPlaced::TYPE {
+                duplicates
+            } else {
+                0
+            },
             row.get::<i64, _>("runs"),
         );
     }

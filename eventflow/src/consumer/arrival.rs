@@ -15,9 +15,6 @@ use crate::{
     stream::Entry,
 };
 
-/// The longest type name that the table holds, in characters.
-const EVENT_TYPE_LIMIT: usize = 128;
-
 /// Decides what becomes of an entry; `None` is acknowledged without a row.
 pub(super) fn admit(
     entry: &Entry,
@@ -85,7 +82,7 @@ pub(super) fn quarantine(entry: &Entry, reason: &str) -> Arrival {
     let event_type = wire::event_type_hint(entry).unwrap_or_else(|| "malformed".to_owned());
     let metadata = Metadata {
         event_id: format!("malformed:{}/{}", entry.id.stream, entry.id.id),
-        event_type: event_type.chars().take(EVENT_TYPE_LIMIT).collect(),
+        event_type: event_type,
         aggregate_id: Uuid::nil(),
         occurred_on: entry_time(&entry.id.id).unwrap_or_else(Utc::now),
         correlation_id: None,

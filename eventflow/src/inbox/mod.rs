@@ -17,12 +17,26 @@
 //! part.
 
 pub mod backoff;
+pub(crate) mod database_error;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod identifier;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod record;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod task;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod transaction;
 
 use std::{fmt, time::Duration};
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+#[cfg(feature = "sqlite")]
+#[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
+pub use self::sqlite::{SqliteInbox, SqliteInboxBuilder, SqliteUnit};
 use crate::{
     envelope::{Envelope, Metadata, Payload},
     error::{BoxError, Error},
@@ -442,6 +456,17 @@ impl UnitLost {
     /// Why.
     pub fn kind(&self) -> LossKind {
         self.kind
+    }
+}
+
+/// The runtime ended before the database's answer came.
+impl From<Error> for UnitLost {
+    fn from(error: Error) -> Self {
+        Self {
+            kind: LossKind::Infrastructure,
+            message: error.to_string(),
+            source: Some(error.into()),
+        }
     }
 }
 
