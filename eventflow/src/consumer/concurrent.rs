@@ -4,7 +4,7 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 
 use super::{
     attempt::note_failure,
-    engine::{Engine, HAND_BACK_DELAY},
+    engine::Engine,
     outcome::{self, Outcome},
 };
 use crate::{
@@ -45,7 +45,7 @@ where
             }
         }
         engine.settle_apart(settlements).await;
-        engine.hand_back(&back, HAND_BACK_DELAY).await;
+        engine.hand_back(&back).await;
     }
 }
 

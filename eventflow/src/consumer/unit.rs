@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{
     attempt::{Attempt, attempt, note_failure},
     dispatcher::Call,
-    engine::{Engine, HAND_BACK_DELAY},
+    engine::Engine,
     outcome,
 };
 use crate::{
@@ -84,7 +84,7 @@ where
         };
         row = held;
     }
-    engine.hand_back(&[row], HAND_BACK_DELAY).await;
+    engine.hand_back(&[row]).await;
 }
 
 impl<'e, Src, I> UnitOfWork<'e, Src, I>
@@ -238,12 +238,7 @@ where
     async fn finish(mut self) -> Vec<Row> {
         self.commit().await;
         self.engine.settle_apart(self.apart).await;
-        let delay = if self.engine.stopping.is_cancelled() {
-            Duration::ZERO
-        } else {
-            HAND_BACK_DELAY
-        };
-        self.engine.hand_back(&self.back, delay).await;
+        self.engine.hand_back(&self.back).await;
         self.again
     }
 }
