@@ -8,4 +8,5 @@
     reason = "a failed helper should fail the test"
 )]
 
+mod service;
 mod stream;

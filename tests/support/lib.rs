@@ -11,4 +11,10 @@
     reason = "a failed helper should fail the test"
 )]
 
+mod eventually;
+pub mod postgres;
+mod process;
 pub mod redis;
+pub mod work;
+
+pub use self::eventually::eventually;

@@ -1,7 +1,7 @@
 //! A private Redis server that ends with the test.
 
 use std::{
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -9,6 +9,8 @@ use std::{
 
 use deadpool_redis::redis::{self, FromRedisValue, aio::MultiplexedConnection};
 use tempfile::TempDir;
+
+use crate::process::{free_port, watchdog};
 
 const START_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -179,30 +181,11 @@ impl Drop for Process {
     }
 }
 
-/// Ends a process and removes its folder when this process is gone, also by SIGKILL: its standard
-/// input ends then.
-fn watchdog(process: u32, folder: &Path) -> Child {
-    Command::new("sh")
-        .args(["-c", r#"read -r _; kill -9 "$1"; rm -rf "$2""#, "watchdog"])
-        .arg(process.to_string())
-        .arg(folder)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
-}
-
 fn folder() -> TempDir {
     tempfile::Builder::new()
         .prefix("eventflow-redis-")
         .tempdir()
         .unwrap()
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 /// Makes an authority and a certificate for `localhost` that it has signed.
