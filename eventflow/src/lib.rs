@@ -12,6 +12,10 @@ pub mod layer;
 pub mod router;
 pub mod stream;
 
+#[cfg(feature = "postgres")]
+#[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
+#[doc(inline)]
+pub use self::inbox::PgInbox;
 #[cfg(feature = "sqlite")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 #[doc(inline)]
@@ -38,6 +42,9 @@ pub mod prelude {
     pub use tower::{Service, ServiceBuilder};
     pub use uuid::Uuid;
 
+    #[cfg(feature = "postgres")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
+    pub use crate::PgInbox;
     #[cfg(feature = "sqlite")]
     #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
     pub use crate::SqliteInbox;
