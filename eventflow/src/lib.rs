@@ -2,6 +2,10 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[doc(hidden)]
+#[path = "private.rs"]
+pub mod __private;
+pub mod consumer;
 pub mod delivery;
 pub mod envelope;
 pub mod error;
@@ -22,13 +26,19 @@ pub use self::inbox::PgInbox;
 pub use self::inbox::SqliteInbox;
 #[doc(inline)]
 pub use self::{
+    consumer::{Consumer, Report},
     delivery::Delivery,
     envelope::{DecodeError, EncodeError, Envelope, Metadata, Payload},
     error::{BoxError, Error, ErrorKind, Result},
     event::{Event, EventSet},
     handler::{Classify, Failure, State},
     inbox::Inbox,
+    stream::{MemoryStream, Sink, Source},
 };
+
+#[cfg(feature = "macros")]
+#[cfg_attr(docsrs, doc(cfg(feature = "macros")))]
+pub use eventflow_macros::{Classify, Event, EventSet, handler, router};
 
 /// What a service usually needs: `use eventflow::prelude::*;`.
 pub mod prelude {
@@ -42,6 +52,10 @@ pub mod prelude {
     pub use tower::{Service, ServiceBuilder};
     pub use uuid::Uuid;
 
+    #[cfg(feature = "macros")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "macros")))]
+    pub use eventflow_macros::{handler, router};
+
     #[cfg(feature = "postgres")]
     #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
     pub use crate::PgInbox;
@@ -49,7 +63,7 @@ pub mod prelude {
     #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
     pub use crate::SqliteInbox;
     pub use crate::{
-        Classify, Delivery, Envelope, Event, EventSet, Failure, Inbox, Metadata, State,
-        handler::FromRef, layer::TraceLayer, stream::Sink,
+        Classify, Consumer, Delivery, Envelope, Event, EventSet, Failure, Inbox, MemoryStream,
+        Metadata, Sink, State, handler::FromRef, layer::TraceLayer,
     };
 }

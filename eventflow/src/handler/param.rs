@@ -11,7 +11,7 @@ use crate::{
     inbox::Inbox,
 };
 
-/// A type that may stand in a handler's parameter list.
+/// A type that a handler may take by value, after the event.
 ///
 /// # Examples
 /// A parameter of one's own is a type with this mark and [`FromDelivery`]:
@@ -38,7 +38,7 @@ use crate::{
     note = "after the event, a handler takes `&mut PgConnection` or `&mut SqliteConnection`, `State<T>`, `&Metadata`, `&Envelope`, or a type that implements `HandlerParam` and `FromDelivery`"
 )]
 pub trait HandlerParam {
-    /// Whether the parameter is the transaction. Handlers without one run concurrently.
+    /// Whether the handler must run inside the transaction. Handlers without one run concurrently.
     const TRANSACTIONAL: bool = false;
 }
 
@@ -46,7 +46,7 @@ pub trait HandlerParam {
 #[diagnostic::on_unimplemented(
     message = "a handler cannot take `{Self}` by value",
     label = "cannot be taken by value",
-    note = "implement `FromDelivery` for `{Self}`; connections, `Metadata` and `Envelope` are taken by reference"
+    note = "implement `FromDelivery` for `{Self}`"
 )]
 pub trait FromDelivery<I: Inbox, S>: HandlerParam + Sized + Send {
     /// Takes the parameter from the delivery and the router's state.
@@ -64,18 +64,19 @@ pub trait FromDelivery<I: Inbox, S>: HandlerParam + Sized + Send {
     label = "cannot be taken by reference",
     note = "handlers take `&Metadata` and `&Envelope` by reference, everything else by value"
 )]
-pub trait PartOfDelivery: HandlerParam {
+pub trait PartOfDelivery {
     /// Borrows the parameter from the delivery.
     fn part_of<I: Inbox>(delivery: &Delivery<I>) -> &Self;
 }
 
-/// A connection that a handler may take as `&mut C`: its transaction.
+/// A connection that a handler may take as `&mut C`: its transaction. Such a handler is
+/// transactional.
 #[diagnostic::on_unimplemented(
     message = "a handler cannot take `&mut {Self}`",
     label = "not a connection",
     note = "the transaction is taken as `&mut PgConnection` or `&mut SqliteConnection`"
 )]
-pub trait Connection: HandlerParam {}
+pub trait Connection {}
 
 /// The connection `Self` is the one that a handler `H` gets from the inbox `I`.
 ///
@@ -91,15 +92,11 @@ pub trait ConnectionOf<I: Inbox, H>: Connection {
     fn of(connection: &mut I::Connection) -> &mut Self;
 }
 
-impl HandlerParam for Metadata {}
-
 impl PartOfDelivery for Metadata {
     fn part_of<I: Inbox>(delivery: &Delivery<I>) -> &Self {
         delivery.metadata()
     }
 }
-
-impl HandlerParam for Envelope {}
 
 impl PartOfDelivery for Envelope {
     fn part_of<I: Inbox>(delivery: &Delivery<I>) -> &Self {
@@ -160,12 +157,8 @@ impl<T: Clone> FromRef<T> for T {
 mod postgres {
     use sqlx::PgConnection;
 
-    use super::{Connection, ConnectionOf, HandlerParam};
+    use super::{Connection, ConnectionOf};
     use crate::inbox::PgInbox;
-
-    impl HandlerParam for PgConnection {
-        const TRANSACTIONAL: bool = true;
-    }
 
     impl Connection for PgConnection {}
 
@@ -180,12 +173,8 @@ mod postgres {
 mod sqlite {
     use sqlx::SqliteConnection;
 
-    use super::{Connection, ConnectionOf, HandlerParam};
+    use super::{Connection, ConnectionOf};
     use crate::inbox::SqliteInbox;
-
-    impl HandlerParam for SqliteConnection {
-        const TRANSACTIONAL: bool = true;
-    }
 
     impl Connection for SqliteConnection {}
 

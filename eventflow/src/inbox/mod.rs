@@ -162,6 +162,16 @@ pub struct Insertion {
     pub parked: u64,
 }
 
+impl Insertion {
+    /// Adds what became of another part of the same batch.
+    pub(crate) fn absorb(&mut self, other: Self) {
+        self.rows.extend(other.rows);
+        self.duplicates += other.duplicates;
+        self.dead_letters += other.dead_letters;
+        self.parked += other.parked;
+    }
+}
+
 /// Which waiting rows a claim takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
@@ -324,11 +334,11 @@ pub trait Inbox: sealed::Sealed + Clone + fmt::Debug + Send + Sync + 'static {
         consumer: &str,
     ) -> impl Future<Output = Result<Option<Duration>, Error>> + Send;
 
-    /// Makes parked rows of these types due; answers how many.
+    /// Makes parked rows of these types due, or all with `None`; answers how many.
     fn unpark(
         &self,
         consumer: &str,
-        event_types: &[&str],
+        event_types: Option<&[&str]>,
     ) -> impl Future<Output = Result<u64, Error>> + Send;
 
     /// Deletes up to `limit` finished rows that are older than `retention`; answers how many.
@@ -440,6 +450,13 @@ impl UnitLost {
         Self::new(
             LossKind::Handler,
             "a layer kept the transaction beyond the attempt; do not run the inner service in a task that outlives the call",
+        )
+    }
+
+    pub(crate) fn lease_lost() -> Self {
+        Self::new(
+            LossKind::Infrastructure,
+            "another worker has taken over an event of the unit",
         )
     }
 

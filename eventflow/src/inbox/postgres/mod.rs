@@ -300,10 +300,10 @@ impl Inbox for PgInbox {
             .map(|&wait| Duration::from_micros(u64::try_from(wait).unwrap_or(0))))
     }
 
-    async fn unpark(&self, consumer: &str, event_types: &[&str]) -> Result<u64, Error> {
+    async fn unpark(&self, consumer: &str, event_types: Option<&[&str]>) -> Result<u64, Error> {
         let statement = statement(&self.settings.statements.unpark)
             .bind(consumer.to_owned())
-            .bind(owned(event_types));
+            .bind(event_types.map(owned));
         self.change("parked events could not be made due", statement)
             .await
     }

@@ -215,7 +215,7 @@ const NEXT_DUE: &str = "
 const UNPARK: &str = "
     UPDATE {table} AS inbox SET next_retry_at = NULL
     WHERE inbox.consumer = $1 AND inbox.status IN ('pending', 'failed') AND {due} = 'infinity'
-        AND inbox.event_type = ANY($2)";
+        AND ($2::text[] IS NULL OR inbox.event_type = ANY($2))";
 
 /// `$1` consumer, `$2` and `$3` the ages of processed rows and dead letters, `$4` limit.
 const PURGE: &str = "

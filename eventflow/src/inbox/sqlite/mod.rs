@@ -303,10 +303,13 @@ impl Inbox for SqliteInbox {
             .map(|&wait| Duration::from_micros(u64::try_from(wait).unwrap_or(0))))
     }
 
-    async fn unpark(&self, consumer: &str, event_types: &[&str]) -> Result<u64, Error> {
+    async fn unpark(&self, consumer: &str, event_types: Option<&[&str]>) -> Result<u64, Error> {
+        let event_types = event_types
+            .map(|types| self.batch(json(types)))
+            .transpose()?;
         let statement = statement(&self.database.statements.unpark)
             .bind(consumer.to_owned())
-            .bind(self.batch(json(event_types))?);
+            .bind(event_types);
         self.change("parked events could not be made due", statement)
             .await
     }

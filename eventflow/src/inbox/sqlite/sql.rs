@@ -181,7 +181,7 @@ const NEXT_DUE: &str = "
 const UNPARK: &str = "
     UPDATE {table} SET next_retry_at = NULL
     WHERE consumer = $1 AND status IN ('pending', 'failed') AND {due} = 9223372036854775807
-        AND event_type IN (SELECT value FROM json_each($2))";
+        AND ($2 IS NULL OR event_type IN (SELECT value FROM json_each($2)))";
 
 /// `$1` consumer, `$2` and `$3` the ages of processed rows and dead letters, `$4` limit.
 const PURGE: &str = "

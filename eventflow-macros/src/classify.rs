@@ -1,0 +1,171 @@
+//! `#[derive(Classify)]`: what is to happen with an event whose handler failed with this error.
+
+use std::time::Duration;
+
+use proc_macro2::{Ident, TokenStream};
+use quote::{ToTokens, quote};
+use syn::{Attribute, Data, DeriveInput, Fields, Member, Type};
+
+use crate::{
+    crate_path::CratePath,
+    duration,
+    errors::Errors,
+    options::{self, AttributeOption},
+};
+
+const KNOWN: &str = "`retry`, `retry_after = \"30s\"`, `dead_letter` or `transparent`";
+
+pub(crate) fn derive(input: TokenStream) -> TokenStream {
+    let input: DeriveInput = match syn::parse2(input) {
+        Ok(input) => input,
+        Err(error) => return error.into_compile_error(),
+    };
+    let mut errors = Errors::default();
+    let krate = CratePath::of_attributes(&input.attrs, &mut errors);
+    let cases = cases(&input, &mut errors);
+    let compile_errors = errors.into_compile_errors();
+    let body = if compile_errors.is_none() {
+        expand_match(&krate, &cases)
+    } else {
+        quote!(::core::unreachable!())
+    };
+    let expanded = expand(&input, &krate, &body);
+    quote!(#compile_errors #expanded)
+}
+
+/// A variant, or the whole struct, and what is to happen with the event.
+struct Case<'a> {
+    /// `None` for a struct.
+    variant: Option<&'a Ident>,
+    verdict: Verdict<'a>,
+}
+
+enum Verdict<'a> {
+    Retry,
+    RetryAfter(Duration),
+    DeadLetter,
+    /// The error inside says.
+    Transparent(Member, &'a Type),
+}
+
+fn cases<'a>(input: &'a DeriveInput, errors: &mut Errors) -> Vec<Case<'a>> {
+    match &input.data {
+        Data::Struct(data) => vec![Case {
+            variant: None,
+            verdict: verdict(&input.attrs, &data.fields, errors),
+        }],
+        Data::Enum(data) => {
+            for option in options::of_attributes(&input.attrs, "classify", errors) {
+                errors.at(
+                    &option,
+                    "`#[classify]` goes on the variants of an enum; without one a variant is retried",
+                );
+            }
+            data.variants
+                .iter()
+                .map(|variant| Case {
+                    variant: Some(&variant.ident),
+                    verdict: verdict(&variant.attrs, &variant.fields, errors),
+                })
+                .collect()
+        }
+        Data::Union(data) => {
+            errors.at(
+                data.union_token,
+                "an error is an enum or a struct, not a union",
+            );
+            Vec::new()
+        }
+    }
+}
+
+fn verdict<'a>(attributes: &[Attribute], fields: &'a Fields, errors: &mut Errors) -> Verdict<'a> {
+    let options = options::of_attributes(attributes, "classify", errors);
+    if let [_, second, ..] = options.as_slice() {
+        errors.at(
+            second,
+            format!("`#[classify]` takes one of {KNOWN}; remove the others"),
+        );
+    }
+    let verdict = options
+        .first()
+        .and_then(|option| errors.take(verdict_of(option, fields)));
+    verdict.unwrap_or(Verdict::Retry)
+}
+
+fn verdict_of<'a>(option: &AttributeOption, fields: &'a Fields) -> syn::Result<Verdict<'a>> {
+    if option.name == "retry" {
+        option.flag().map(|()| Verdict::Retry)
+    } else if option.name == "retry_after" {
+        let text = option.text("retry_after = \"30s\"")?;
+        duration::parse(&text).map(Verdict::RetryAfter)
+    } else if option.name == "dead_letter" {
+        option.flag().map(|()| Verdict::DeadLetter)
+    } else if option.name == "transparent" {
+        option.flag()?;
+        let mut members = fields.members().zip(fields);
+        match (members.next(), members.next()) {
+            (Some((member, field)), None) => Ok(Verdict::Transparent(member, &field.ty)),
+            _ => Err(syn::Error::new(
+                option.name.span(),
+                "`transparent` asks the error inside, so there must be exactly one field",
+            )),
+        }
+    } else {
+        Err(option.unknown("`#[classify]`", KNOWN))
+    }
+}
+
+fn expand_match(krate: &CratePath, cases: &[Case<'_>]) -> TokenStream {
+    if cases.is_empty() {
+        return quote!(match *self {});
+    }
+    let arms = cases.iter().map(|case| {
+        let variant = case.variant.map(|variant| quote!(::#variant));
+        let name = quote!(Self #variant);
+        let kind = quote!(#krate::handler::FailureKind);
+        match &case.verdict {
+            Verdict::Retry => quote!(#name { .. } => #kind::Retry,),
+            Verdict::DeadLetter => quote!(#name { .. } => #kind::DeadLetter,),
+            Verdict::RetryAfter(delay) => {
+                let delay = duration::expand(*delay);
+                quote!(#name { .. } => #kind::RetryAfter(#delay),)
+            }
+            Verdict::Transparent(member, ty) => quote! {
+                #name { #member: __inner } => <#ty as #krate::Classify>::classify(__inner),
+            },
+        }
+    });
+    quote! {
+        match self {
+            #(#arms)*
+        }
+    }
+}
+
+fn expand(input: &DeriveInput, krate: &CratePath, body: &TokenStream) -> TokenStream {
+    let ident = &input.ident;
+    let (impl_generics, ty_generics, where_clause) = input.generics.split_for_impl();
+    // A bound without parameters is checked at once, and would only repeat the trait's own.
+    let is_error = (!input.generics.params.is_empty()).then(|| {
+        quote! {
+            Self: ::core::error::Error
+                + ::core::marker::Send
+                + ::core::marker::Sync
+                + 'static,
+        }
+    });
+    let predicates = where_clause.map(|clause| clause.predicates.to_token_stream());
+    quote! {
+        #[automatically_derived]
+        impl #impl_generics #krate::Classify for #ident #ty_generics
+        where
+            #is_error
+            #predicates
+        {
+            fn classify(&self) -> #krate::handler::FailureKind {
+                #body
+            }
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! `#[derive(EventSet)]`: a closed set of events.
+
+use proc_macro2::{Ident, TokenStream};
+use quote::{ToTokens, quote, quote_spanned};
+use syn::{Data, DeriveInput, Fields, Type, Variant, ext::IdentExt};
+
+use crate::{crate_path::CratePath, errors::Errors, spans::at, spelling};
+
+pub(crate) fn derive(input: TokenStream) -> TokenStream {
+    let input: DeriveInput = match syn::parse2(input) {
+        Ok(input) => input,
+        Err(error) => return error.into_compile_error(),
+    };
+    let mut errors = Errors::default();
+    let set = EventSet::parse(&input, &mut errors);
+    match errors.into_compile_errors() {
+        None => set.expand(),
+        Some(compile_errors) => {
+            let fallback = set.expand_fallback(&input);
+            quote!(#compile_errors #fallback)
+        }
+    }
+}
+
+struct EventSet<'a> {
+    krate: CratePath,
+    ident: &'a Ident,
+    variants: Vec<(&'a Ident, &'a Type)>,
+}
+
+impl<'a> EventSet<'a> {
+    fn parse(input: &'a DeriveInput, errors: &mut Errors) -> Self {
+        if !input.generics.params.is_empty() {
+            errors.at(&input.generics, "a set of events cannot be generic");
+        }
+        Self {
+            krate: CratePath::of_attributes(&input.attrs, errors),
+            ident: &input.ident,
+            variants: variants(input, errors),
+        }
+    }
+
+    fn expand(&self) -> TokenStream {
+        let decoding = self.expand_decoding();
+        let coverage = self.expand_coverage();
+        let unique_names = self.expand_unique_names();
+        let reading = self.expand_reading();
+        quote!(#decoding #coverage #unique_names #reading)
+    }
+
+    fn expand_decoding(&self) -> TokenStream {
+        let Self { krate, ident, .. } = self;
+        let types = self.events().map(|ty| quote!(<#ty as #krate::Event>::TYPE));
+        let arms = self.variants.iter().map(|(variant, ty)| {
+            quote! {
+                <#ty as #krate::Event>::TYPE => <#ty as #krate::Event>::decode(__envelope.payload())
+                    .map(Self::#variant),
+            }
+        });
+        quote! {
+            #[automatically_derived]
+            impl #krate::EventSet for #ident {
+                const TYPES: &'static [&'static ::core::primitive::str] = &[#(#types),*];
+
+                #[allow(unreachable_patterns, reason = "two equal names are an error of their own")]
+                fn decode(
+                    __envelope: &#krate::Envelope,
+                ) -> ::core::result::Result<Self, #krate::DecodeError> {
+                    match __envelope.metadata().event_type.as_str() {
+                        #(#arms)*
+                        __other => ::core::result::Result::Err(
+                            #krate::DecodeError::unknown_type(__other)
+                        ),
+                    }
+                }
+            }
+        }
+    }
+
+    fn expand_coverage(&self) -> TokenStream {
+        let Self { krate, ident, .. } = self;
+        let contains = self.events().map(|ty| {
+            quote! {
+                #[automatically_derived]
+                impl #krate::event::Contains<#ty> for #ident {}
+            }
+        });
+        let handles = self.events().map(|ty| quote!(#krate::router::Handles<#ty>));
+        quote! {
+            #(#contains)*
+
+            #[automatically_derived]
+            impl<__Router> #krate::router::CoveredBy<__Router> for #ident
+            where
+                __Router: #(#handles)+*
+            {}
+        }
+    }
+
+    /// One assertion per event, at its type, that no event before it has its name on the wire.
+    fn expand_unique_names(&self) -> TokenStream {
+        let Self { krate, ident, .. } = self;
+        let set = ident.unraw().to_string();
+        let names = self.events().map(|ty| {
+            let name = spelling::of(ty);
+            quote!((#name, <#ty as #krate::Event>::TYPE))
+        });
+        let assertions = self.events().enumerate().skip(1).map(|(index, ty)| {
+            quote_spanned! {at(ty)=>
+                const _: () = #krate::__private::assert_unique_name(#set, &EVENTS, #index);
+            }
+        });
+        quote! {
+            const _: () = {
+                const EVENTS: &[(
+                    &::core::primitive::str,
+                    &::core::primitive::str,
+                )] = &[#(#names),*];
+                #(#assertions)*
+            };
+        }
+    }
+
+    /// Reads every field once, for a set that is only named: as the contract of a router.
+    fn expand_reading(&self) -> TokenStream {
+        let ident = self.ident;
+        let variants = self.variants.iter().map(|(variant, _)| variant);
+        quote! {
+            const _: fn(&#ident) = |__set| match __set {
+                #(#ident::#variants(__event) => {
+                    let _ = __event;
+                })*
+            };
+        }
+    }
+
+    /// Implementations that are never called: they only keep other messages away.
+    fn expand_fallback(&self, input: &DeriveInput) -> TokenStream {
+        let Self { krate, ident, .. } = self;
+        let (impl_generics, ty_generics, where_clause) = input.generics.split_for_impl();
+        let predicates = where_clause.map(|clause| clause.predicates.to_token_stream());
+        let every_event = quote!(impl<__Other> #krate::event::Contains<__Other> for #ident {});
+        let every_router = quote!(impl<__Other> #krate::router::CoveredBy<__Other> for #ident {});
+        let for_everything = input
+            .generics
+            .params
+            .is_empty()
+            .then(|| quote!(#every_event #every_router));
+        quote! {
+            #[automatically_derived]
+            impl #impl_generics #krate::EventSet for #ident #ty_generics
+            where
+                Self: ::core::marker::Sized + ::core::marker::Send + 'static,
+                #predicates
+            {
+                const TYPES: &'static [&'static ::core::primitive::str] = &[];
+
+                fn decode(
+                    _: &#krate::Envelope,
+                ) -> ::core::result::Result<Self, #krate::DecodeError> {
+                    ::core::unreachable!()
+                }
+            }
+
+            #for_everything
+        }
+    }
+
+    fn events(&self) -> impl Iterator<Item = &'a Type> {
+        self.variants.iter().map(|(_, ty)| *ty)
+    }
+}
+
+/// The variants with their events; what is no such variant is reported.
+fn variants<'a>(input: &'a DeriveInput, errors: &mut Errors) -> Vec<(&'a Ident, &'a Type)> {
+    let data = match &input.data {
+        Data::Enum(data) => data,
+        Data::Struct(data) => {
+            errors.at(
+                data.struct_token,
+                "a set of events is an enum whose variants each hold one event",
+            );
+            return Vec::new();
+        }
+        Data::Union(data) => {
+            errors.at(
+                data.union_token,
+                "a set of events is an enum whose variants each hold one event",
+            );
+            return Vec::new();
+        }
+    };
+    if data.variants.is_empty() {
+        errors.at(
+            &input.ident,
+            "a set of events has at least one event; add a variant that holds one",
+        );
+    }
+    let mut variants: Vec<(&Ident, &Type)> = Vec::with_capacity(data.variants.len());
+    for variant in &data.variants {
+        let Some(ty) = event_of(variant, errors) else {
+            continue;
+        };
+        let same = |(_, earlier): &&(_, &Type)| spelling::of(earlier) == spelling::of(ty);
+        match variants.iter().find(same) {
+            Some((earlier, _)) => errors.at(
+                ty,
+                format!(
+                    "`{}` is in the set twice, also in variant `{earlier}`; an event has one variant",
+                    spelling::of(ty),
+                ),
+            ),
+            None => variants.push((&variant.ident, ty)),
+        }
+    }
+    variants
+}
+
+fn event_of<'a>(variant: &'a Variant, errors: &mut Errors) -> Option<&'a Type> {
+    if let Fields::Unnamed(fields) = &variant.fields
+        && fields.unnamed.len() == 1
+        && let Some(field) = fields.unnamed.first()
+    {
+        return Some(&field.ty);
+    }
+    let name = &variant.ident;
+    errors.at(
+        variant,
+        format!("variant `{name}` does not hold one event; write `{name}(OrderCreated)`"),
+    );
+    None
+}

@@ -1,0 +1,235 @@
+//! What is written beside the function.
+
+use proc_macro2::{Ident, TokenStream};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
+use syn::{Attribute, ext::IdentExt};
+
+use super::{
+    Handler,
+    signature::{Output, Param},
+};
+use crate::{duration, spans::at};
+
+impl Handler {
+    pub(super) fn expand(&self) -> TokenStream {
+        let function = &self.function;
+        let marker = self.expand_marker();
+        let cfgs = self.cfgs();
+        let checks = self.expand_checks();
+        let handler = self.expand_handler();
+        let handle = self.expand_handle();
+        quote! {
+            #function
+            #marker
+            #(#cfgs)*
+            #[allow(deprecated, reason = "a deprecated function may be a handler")]
+            const _: () = {
+                #checks
+                #handler
+                #handle
+            };
+        }
+    }
+
+    /// The struct that stands for the function among the types.
+    fn expand_marker(&self) -> TokenStream {
+        let (cfgs, vis, ident) = (self.cfgs(), &self.function.vis, self.ident());
+        quote! {
+            #(#cfgs)*
+            #[doc(hidden)]
+            #[allow(
+                dead_code,
+                missing_copy_implementations,
+                missing_debug_implementations,
+                non_camel_case_types,
+                unnameable_types,
+                unreachable_pub,
+                reason = "it stands for the function among the types"
+            )]
+            #vis struct #ident {}
+        }
+    }
+
+    /// Checks what the bounds of the implementation would otherwise take for granted, so that it
+    /// is said here and not at the router.
+    fn expand_checks(&self) -> TokenStream {
+        let krate = &self.options.krate;
+        let checks = self
+            .signature
+            .params
+            .iter()
+            .filter_map(|param| match param {
+                Param::Connection(ty) => Some(quote_spanned! {at(ty)=>
+                    const _: fn() = #krate::__private::handler_transaction::<#ty>;
+                }),
+                Param::Part(_) | Param::Value(_) => None,
+            });
+        quote!(#(#checks)*)
+    }
+
+    fn expand_handler(&self) -> TokenStream {
+        let (krate, ident) = (&self.options.krate, self.ident());
+        let name = ident.unraw().to_string();
+        let event = &self.signature.event;
+        let transactional = self.signature.params.iter().map(|param| match param {
+            Param::Connection(_) => quote!(true),
+            Param::Part(_) => quote!(false),
+            Param::Value(ty) => quote!(<#ty as #krate::handler::HandlerParam>::TRANSACTIONAL),
+        });
+        let timeout = self.options.timeout.map(|timeout| {
+            let timeout = duration::expand(timeout);
+            quote! {
+                const TIMEOUT: ::core::option::Option<::core::time::Duration> =
+                    ::core::option::Option::Some(#timeout);
+            }
+        });
+        let retry = self.options.retry.as_ref().map(|retry| {
+            let (attempts, backoff) = (retry.attempts, duration::expand(retry.backoff));
+            quote! {
+                const RETRY: ::core::option::Option<#krate::handler::ImmediateRetry> =
+                    ::core::option::Option::Some(
+                        #krate::handler::ImmediateRetry::new(#attempts, #backoff)
+                    );
+            }
+        });
+        quote! {
+            #[automatically_derived]
+            impl #krate::handler::Handler for #ident {
+                type Event = #event;
+                const NAME: &'static ::core::primitive::str = #name;
+                const TRANSACTIONAL: ::core::primitive::bool = false #(|| #transactional)*;
+                #timeout
+                #retry
+            }
+        }
+    }
+
+    fn expand_handle(&self) -> TokenStream {
+        let (krate, ident) = (&self.options.krate, self.ident());
+        let bounds = self
+            .signature
+            .params
+            .iter()
+            .filter_map(|param| match param {
+                Param::Connection(ty) => Some(quote_spanned! {at(ty)=>
+                    #ty: #krate::handler::param::ConnectionOf<__Inbox, Self>,
+                }),
+                Param::Value(ty) => Some(quote_spanned! {at(ty)=>
+                    #ty: #krate::handler::FromDelivery<__Inbox, __State>,
+                }),
+                Param::Part(_) => None,
+            });
+        let names: Vec<Ident> = (1..=self.signature.params.len())
+            .map(|index| format_ident!("__argument_{index}"))
+            .collect();
+        let arguments = names
+            .iter()
+            .zip(&self.signature.params)
+            .map(|(name, param)| self.expand_argument(name, param));
+        let output = match &self.signature.output {
+            Output::Unit => quote!(()),
+            Output::Type(ty) => ty.to_token_stream(),
+        };
+        // The future must be `Send`; a message about that is about the function.
+        let handle = Ident::new("handle", at(ident));
+        quote! {
+            #[automatically_derived]
+            impl<__Inbox, __State> #krate::handler::Handle<__Inbox, __State> for #ident
+            where
+                __Inbox: #krate::Inbox,
+                __State: ::core::marker::Send + ::core::marker::Sync + 'static,
+                #(#bounds)*
+            {
+                #[allow(unused_variables, reason = "not every handler takes from all of them")]
+                async fn #handle(
+                    __delivery: &#krate::Delivery<__Inbox>,
+                    __state: &__State,
+                    __transaction: &mut #krate::delivery::Transaction<__Inbox>,
+                ) -> ::core::result::Result<(), #krate::Failure> {
+                    let __event = <<Self as #krate::handler::Handler>::Event
+                        as #krate::handler::HandlerInput>::from_envelope(__delivery.envelope())?;
+                    #(#arguments)*
+                    <#output as #krate::handler::HandlerOutput>::into_result(
+                        #ident(__event, #(#names),*).await
+                    )
+                }
+            }
+        }
+    }
+
+    fn expand_argument(&self, name: &Ident, param: &Param) -> TokenStream {
+        let krate = &self.options.krate;
+        match param {
+            Param::Connection(ty) => quote! {
+                let #name = <#ty as #krate::handler::param::ConnectionOf<__Inbox, Self>>::of(
+                    __transaction.connection()?
+                );
+            },
+            Param::Part(ty) => quote! {
+                let #name = <#ty as #krate::handler::param::PartOfDelivery>::part_of(__delivery);
+            },
+            Param::Value(ty) => quote! {
+                let #name = <#ty as #krate::handler::FromDelivery<__Inbox, __State>>::from_delivery(
+                    __delivery,
+                    __state,
+                )
+                .await?;
+            },
+        }
+    }
+
+    /// The function, and implementations that are never called: they only keep other messages
+    /// away.
+    pub(super) fn expand_fallback(&self) -> TokenStream {
+        let (krate, function, ident) = (&self.options.krate, &self.function, self.ident());
+        if self.signature.is_method {
+            return quote!(#function);
+        }
+        let name = ident.unraw().to_string();
+        let (marker, cfgs) = (self.expand_marker(), self.cfgs());
+        let event = if let Some(event) = &self.signature.event {
+            event.to_token_stream()
+        } else {
+            quote!(#krate::__private::NoEvent<#ident>)
+        };
+        quote! {
+            #function
+            #marker
+            #(#cfgs)*
+            const _: () = {
+                #[automatically_derived]
+                impl #krate::handler::Handler for #ident {
+                    type Event = #event;
+                    const NAME: &'static ::core::primitive::str = #name;
+                    const TRANSACTIONAL: ::core::primitive::bool = false;
+                }
+
+                #[automatically_derived]
+                impl<__Inbox, __State> #krate::handler::Handle<__Inbox, __State> for #ident
+                where
+                    __Inbox: #krate::Inbox,
+                {
+                    async fn handle(
+                        _: &#krate::Delivery<__Inbox>,
+                        _: &__State,
+                        _: &mut #krate::delivery::Transaction<__Inbox>,
+                    ) -> ::core::result::Result<(), #krate::Failure> {
+                        ::core::unreachable!()
+                    }
+                }
+            };
+        }
+    }
+
+    fn ident(&self) -> &Ident {
+        &self.function.sig.ident
+    }
+
+    fn cfgs(&self) -> Vec<&Attribute> {
+        self.function
+            .attrs
+            .iter()
+            .filter(|attribute| attribute.path().is_ident("cfg"))
+            .collect()
+    }
+}

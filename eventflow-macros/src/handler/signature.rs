@@ -1,0 +1,205 @@
+//! What the function's signature says, and what is wrong with it.
+
+use proc_macro2::Span;
+use syn::{
+    FnArg, Lifetime, PatType, ReturnType, Safety, Type, TypeImplTrait, TypeReference,
+    visit_mut::{self, VisitMut},
+};
+
+use crate::errors::Errors;
+
+pub(super) struct Signature {
+    /// The type of the first parameter, if there is one that a handler can take.
+    pub(super) event: Option<Type>,
+    /// The other parameters, in order.
+    pub(super) params: Vec<Param>,
+    pub(super) output: Output,
+    /// A method has no place beside it for a struct.
+    pub(super) is_method: bool,
+}
+
+/// How a parameter is taken.
+pub(super) enum Param {
+    /// `&mut C`: the transaction.
+    Connection(Type),
+    /// `&T`: a part of the delivery.
+    Part(Type),
+    /// `T`.
+    Value(Type),
+}
+
+pub(super) enum Output {
+    Unit,
+    Type(Box<Type>),
+}
+
+impl Signature {
+    pub(super) fn parse(signature: &syn::Signature, errors: &mut Errors) -> Self {
+        check_qualifiers(signature, errors);
+        let mut event = None;
+        let mut params = Vec::new();
+        let mut is_method = false;
+        for (index, argument) in signature.inputs.iter().enumerate() {
+            let argument = match argument {
+                FnArg::Typed(argument) => argument,
+                FnArg::Receiver(receiver) => {
+                    is_method = true;
+                    errors.at(
+                        receiver,
+                        "a handler is a function, not a method; take what it needs as `State<T>`",
+                    );
+                    continue;
+                }
+            };
+            check_argument(argument, errors);
+            if index == 0 {
+                event = parse_event(&argument.ty, errors);
+            } else {
+                params.push(Param::parse(&argument.ty));
+            }
+        }
+        if signature.inputs.is_empty() {
+            errors.at(
+                &signature.ident,
+                "a handler takes the event as its first parameter; add one, as `event: OrderCreated`",
+            );
+        }
+        check_one_transaction(&params, errors);
+        Self {
+            event,
+            params,
+            output: parse_output(&signature.output, errors),
+            is_method,
+        }
+    }
+}
+
+impl Param {
+    fn parse(ty: &Type) -> Self {
+        match ty {
+            Type::Reference(TypeReference {
+                mutability, elem, ..
+            }) => match mutability {
+                Some(_) => Self::Connection((**elem).clone()),
+                None => Self::Part((**elem).clone()),
+            },
+            // Macros put types into groups that nobody sees.
+            Type::Group(group) => Self::parse(&group.elem),
+            Type::Paren(paren) => Self::parse(&paren.elem),
+            _ => Self::Value(ty.clone()),
+        }
+    }
+}
+
+fn check_qualifiers(signature: &syn::Signature, errors: &mut Errors) {
+    if signature.asyncness.is_none() {
+        errors.at(
+            signature.fn_token,
+            "a handler is `async`; add `async` before `fn`",
+        );
+    }
+    if !matches!(signature.safety, Safety::Default) {
+        errors.at(
+            &signature.safety,
+            "a handler is called by the router and cannot be `unsafe`; put the unsafe part inside",
+        );
+    }
+    if let Some(abi) = &signature.abi {
+        errors.at(abi, "a handler is a Rust function; remove the ABI");
+    }
+    if !signature.generics.params.is_empty() {
+        errors.at(
+            &signature.generics,
+            "a handler cannot be generic: the router calls it with one type each; name the types",
+        );
+    } else if let Some(clause) = &signature.generics.where_clause {
+        errors.at(
+            clause,
+            "a handler has no generics to bound; remove the `where`",
+        );
+    }
+}
+
+fn check_argument(argument: &PatType, errors: &mut Errors) {
+    for attribute in &argument.attrs {
+        if attribute.path().is_ident("cfg") {
+            errors.at(
+                attribute,
+                "a handler's parameters cannot be conditional; put `#[cfg]` on the handler, once per version of it",
+            );
+        }
+    }
+    check_type(&argument.ty, errors);
+}
+
+/// Checks that the type can be named outside the signature.
+fn check_type(ty: &Type, errors: &mut Errors) {
+    let mut unnameable = Unnameable::default();
+    unnameable.visit_type_mut(&mut ty.clone());
+    if let Some(span) = unnameable.impl_trait {
+        errors.push(syn::Error::new(
+            span,
+            "a handler's signature names its types; write the type instead of `impl Trait`",
+        ));
+    }
+    if let Some(lifetime) = unnameable.lifetime {
+        errors.at(
+            lifetime,
+            "a handler's signature has no lifetimes: take `&mut PgConnection`, `&mut SqliteConnection`, `&Metadata` or `&Envelope` without one, and everything else as a type that owns what it holds",
+        );
+    }
+}
+
+/// Finds what can stand in a signature only.
+#[derive(Default)]
+struct Unnameable {
+    impl_trait: Option<Span>,
+    lifetime: Option<Lifetime>,
+}
+
+impl VisitMut for Unnameable {
+    fn visit_lifetime_mut(&mut self, lifetime: &mut Lifetime) {
+        if lifetime.ident != "static" {
+            self.lifetime.get_or_insert_with(|| lifetime.clone());
+        }
+    }
+
+    fn visit_type_impl_trait_mut(&mut self, ty: &mut TypeImplTrait) {
+        self.impl_trait.get_or_insert(ty.impl_token.span);
+        visit_mut::visit_type_impl_trait_mut(self, ty);
+    }
+}
+
+fn parse_event(ty: &Type, errors: &mut Errors) -> Option<Type> {
+    match ty {
+        Type::Reference(reference) => {
+            errors.at(ty, "a handler takes the event by value; remove the `&`");
+            Some((*reference.elem).clone())
+        }
+        Type::ImplTrait(_) => None,
+        _ => Some(ty.clone()),
+    }
+}
+
+fn check_one_transaction(params: &[Param], errors: &mut Errors) {
+    let transactions = params.iter().filter_map(|param| match param {
+        Param::Connection(ty) => Some(ty),
+        Param::Part(_) | Param::Value(_) => None,
+    });
+    for second in transactions.skip(1) {
+        errors.at(
+            second,
+            "a handler has one transaction; remove the second `&mut` parameter",
+        );
+    }
+}
+
+fn parse_output(output: &ReturnType, errors: &mut Errors) -> Output {
+    match output {
+        ReturnType::Default => Output::Unit,
+        ReturnType::Type(_, ty) => {
+            check_type(ty, errors);
+            Output::Type(ty.clone())
+        }
+    }
+}
