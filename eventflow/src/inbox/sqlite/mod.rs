@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 pub use self::{builder::SqliteInboxBuilder, unit::SqliteUnit};
 use self::{
-    row::{arrivals_json, json, lease, leases_json, micros, record, time},
+    row::{lease, record, time},
     sql::{Sql, Statements},
 };
 use crate::{
@@ -28,6 +28,7 @@ use crate::{
     inbox::{
         Arrival, Counts, DeadLetter, Demand, Due, Holder, Inbox, Insertion, Lease, Recovery,
         Retention, Row, UnitLost,
+        batch::{arrivals_json, json, leases_json, micros},
         database_error::infrastructure,
         identifier::Identifier,
         record::{insertion, recovery},
@@ -199,7 +200,7 @@ impl Inbox for SqliteInbox {
     }
 
     async fn insert(&self, holder: &Holder, arrivals: Vec<Arrival>) -> Result<Insertion, Error> {
-        let (batch, ids) = arrivals_json(&arrivals)
+        let (batch, ids) = arrivals_json(&arrivals, |_| false)
             .map_err(|error| failed("a batch of events cannot be written", error))?;
         let statement = statement(&self.database.statements.insert)
             .bind(batch)
