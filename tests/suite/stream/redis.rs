@@ -313,16 +313,24 @@ async fn tls_trusts_the_given_authority_and_no_other() {
 
     assert_eq!(read_all(&stream, 2).await, published);
     assert!(!distrusting.is_transient(), "{distrusting:?}");
+    assert!(distrusting.to_string().contains("certificate"));
 }
 
 #[tokio::test]
 async fn a_certificate_that_is_none_is_refused() {
-    let builder = orders("rediss://localhost".to_owned()).root_certificate("no PEM");
+    let begun = "-----BEGIN CERTIFICATE-----\n";
+    for (url, pem) in [
+        ("rediss://localhost", "no PEM"),
+        ("rediss://localhost", begun),
+        ("redis://localhost", begun),
+    ] {
+        let builder = orders(url.to_owned()).root_certificate(pem);
 
-    let error = builder.connect().await.unwrap_err();
+        let error = builder.connect().await.unwrap_err();
 
-    assert_eq!(error.kind(), ErrorKind::Configuration);
-    assert!(error.to_string().contains("certificate"), "{error}");
+        assert_eq!(error.kind(), ErrorKind::Configuration);
+        assert!(error.to_string().contains("certificate"), "{error}");
+    }
 }
 
 #[tokio::test]

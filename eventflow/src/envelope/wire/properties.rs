@@ -125,8 +125,7 @@ fn flattened(envelope: &Envelope) -> Fields {
 fn hostile_fields() -> impl Strategy<Value = Fields> {
     let bytes = || vec(any::<u8>(), 0..40);
     let name = prop_oneof![
-        prop::sample::select(read::MEMBERS.to_vec())
-            .prop_map(|name| name.as_bytes().to_vec()),
+        prop::sample::select(read::MEMBERS.to_vec()).prop_map(|name| name.as_bytes().to_vec()),
         Just(b"data".to_vec()),
         bytes(),
     ];
