@@ -1,6 +1,6 @@
 //! Redis Streams on a real server.
 
-use std::{error::Error as StdError, time::Duration};
+use std::{error::Error as StdError, fmt::Write as _, time::Duration};
 
 use eventflow::{
     Error, ErrorKind,
@@ -91,7 +91,7 @@ fn text(error: &Error) -> String {
     let mut text = format!("{error} {error:?}");
     let mut cause: Option<&dyn StdError> = error.source();
     while let Some(error) = cause {
-        text.push_str(&format!(" {error} {error:?}"));
+        write!(text, " {error} {error:?}").unwrap();
         cause = error.source();
     }
     text

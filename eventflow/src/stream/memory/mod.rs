@@ -373,7 +373,7 @@ mod tests {
         dead.publish_raw([("data", "{}")]);
         assert_eq!(dead.read(10, None).await.unwrap().entries.len(), 1);
         let living = dead.clone().consumer("living");
-        let minute = Duration::from_secs(60);
+        let minute = Duration::from_mins(1);
 
         tokio::time::advance(Duration::from_secs(59)).await;
         assert!(living.claim(minute, 10).await.unwrap().is_empty());

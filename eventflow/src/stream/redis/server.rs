@@ -42,8 +42,8 @@ pub(super) struct Server {
 
 impl Server {
     /// Prepares connections; makes none.
-    pub(super) fn new(settings: ServerSettings) -> Result<Self> {
-        let client = client(&settings)?;
+    pub(super) fn new(settings: &ServerSettings) -> Result<Self> {
+        let client = client(settings)?;
         // The default response timeout of 500 ms cuts large pipelines, and their effects are then
         // unknown.
         let config = AsyncConnectionConfig::new()
