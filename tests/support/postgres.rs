@@ -189,7 +189,9 @@ fn unprivileged_user() -> Option<u32> {
 
 /// The folder of the newest installed server.
 fn binaries() -> PathBuf {
-    let installed = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
+    let installed = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten();
     let debian = installed.filter_map(|version| {
         let version = version.ok()?;
         let number: u32 = version.file_name().to_str()?.parse().ok()?;
