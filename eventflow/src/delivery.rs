@@ -63,6 +63,17 @@ impl<I: Inbox> Delivery<I> {
         self.inner.handler_timeout
     }
 
+    /// The transaction of the attempt, from a clean savepoint: for services that are no router.
+    ///
+    /// # Errors
+    /// If the attempt is over, no consumer made the delivery, or the transaction is lost.
+    ///
+    /// # Cancel safety
+    /// Dropping the future or the transaction takes its writes back.
+    pub async fn transaction(&self) -> Result<Transaction<I>, Failure> {
+        self.start_call(true).await
+    }
+
     pub(crate) fn slot(&self) -> &Slot<I::Unit> {
         &self.inner.slot
     }
@@ -123,6 +134,13 @@ impl<I: Inbox> Transaction<I> {
             Some(Place::Open { unit, .. }) => Ok(unit.connection()),
             _ => Err(Failure::retry(NoTransaction)),
         }
+    }
+
+    /// Keeps the writes, when the consumer gets `Ok` for this delivery.
+    ///
+    /// Dropped without this, the transaction takes them back.
+    pub fn keep(self) {
+        self.end_call(true);
     }
 
     /// Notes how the call ended, so that the writes of a failed one are rolled back.

@@ -5,6 +5,7 @@
 #[doc(hidden)]
 #[path = "private.rs"]
 pub mod __private;
+pub mod consumer;
 pub mod delivery;
 pub mod envelope;
 pub mod error;
@@ -15,14 +16,29 @@ pub mod layer;
 pub mod router;
 pub mod stream;
 
+#[cfg(feature = "postgres")]
+#[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
+#[doc(inline)]
+pub use self::inbox::PgInbox;
+#[cfg(feature = "sqlite")]
+#[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
+#[doc(inline)]
+pub use self::inbox::SqliteInbox;
+
+#[cfg(feature = "redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+#[doc(inline)]
+pub use self::stream::RedisStream;
 #[doc(inline)]
 pub use self::{
+    consumer::{Consumer, Report},
     delivery::Delivery,
     envelope::{DecodeError, EncodeError, Envelope, Metadata, Payload},
     error::{BoxError, Error, ErrorKind, Result},
     event::{Event, EventSet},
     handler::{Classify, Failure, State},
     inbox::Inbox,
+    stream::{MemoryStream, Sink, Source},
 };
 
 #[cfg(feature = "macros")]
@@ -45,8 +61,18 @@ pub mod prelude {
     #[cfg_attr(docsrs, doc(cfg(feature = "macros")))]
     pub use eventflow_macros::{handler, router};
 
+    #[cfg(feature = "postgres")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
+    pub use crate::PgInbox;
+    #[cfg(feature = "sqlite")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
+    pub use crate::SqliteInbox;
+
+    #[cfg(feature = "redis")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+    pub use crate::RedisStream;
     pub use crate::{
-        Classify, Delivery, Envelope, Event, EventSet, Failure, Inbox, Metadata, State,
-        handler::FromRef, layer::TraceLayer, stream::Sink,
+        Classify, Consumer, Delivery, Envelope, Event, EventSet, Failure, Inbox, MemoryStream,
+        Metadata, Sink, State, handler::FromRef, layer::TraceLayer,
     };
 }

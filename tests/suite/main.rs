@@ -1,1 +1,12 @@
 //! The suites.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a failed helper should fail the test"
+)]
+
+mod service;
+mod stream;

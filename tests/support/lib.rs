@@ -1,1 +1,20 @@
-//! Support for the suites.
+//! Support for the suites: private servers that end with the tests.
+
+#![allow(
+    missing_docs,
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a failed helper should fail the test"
+)]
+
+mod eventually;
+pub mod postgres;
+mod process;
+pub mod redis;
+pub mod work;
+
+pub use self::eventually::eventually;

@@ -93,6 +93,10 @@ impl Envelope {
         Self { metadata, payload }
     }
 
+    pub(crate) fn into_parts(self) -> (Metadata, Payload) {
+        (self.metadata, self.payload)
+    }
+
     /// Names the event: a producer that may publish twice gives the same id both times.
     #[must_use]
     pub fn with_event_id(mut self, event_id: impl Into<String>) -> Self {

@@ -17,12 +17,33 @@
 //! part.
 
 pub mod backoff;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod batch;
+pub(crate) mod database_error;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod identifier;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod record;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod task;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod transaction;
 
 use std::{fmt, time::Duration};
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+#[cfg(feature = "postgres")]
+#[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
+pub use self::postgres::{PgInbox, PgInboxBuilder, PgUnit};
+#[cfg(feature = "sqlite")]
+#[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
+pub use self::sqlite::{SqliteInbox, SqliteInboxBuilder, SqliteUnit};
 use crate::{
     envelope::{Envelope, Metadata, Payload},
     error::{BoxError, Error},
@@ -30,6 +51,7 @@ use crate::{
 
 pub(crate) mod sealed {
     /// Keeps the inbox's traits to this crate: their methods may change in any version.
+    #[expect(unnameable_types, reason = "that is what seals")]
     pub trait Sealed {}
 }
 
@@ -139,6 +161,16 @@ pub struct Insertion {
     pub dead_letters: u64,
     /// Arrivals that were parked.
     pub parked: u64,
+}
+
+impl Insertion {
+    /// Adds what became of another part of the same batch.
+    pub(crate) fn absorb(&mut self, other: Self) {
+        self.rows.extend(other.rows);
+        self.duplicates += other.duplicates;
+        self.dead_letters += other.dead_letters;
+        self.parked += other.parked;
+    }
 }
 
 /// Which waiting rows a claim takes.
@@ -303,11 +335,11 @@ pub trait Inbox: sealed::Sealed + Clone + fmt::Debug + Send + Sync + 'static {
         consumer: &str,
     ) -> impl Future<Output = Result<Option<Duration>, Error>> + Send;
 
-    /// Makes parked rows of these types due; answers how many.
+    /// Makes parked rows of these types due, or all with `None`; answers how many.
     fn unpark(
         &self,
         consumer: &str,
-        event_types: &[&str],
+        event_types: Option<&[&str]>,
     ) -> impl Future<Output = Result<u64, Error>> + Send;
 
     /// Deletes up to `limit` finished rows that are older than `retention`; answers how many.
@@ -422,9 +454,27 @@ impl UnitLost {
         )
     }
 
+    pub(crate) fn lease_lost() -> Self {
+        Self::new(
+            LossKind::Infrastructure,
+            "another worker has taken over an event of the unit",
+        )
+    }
+
     /// Why.
     pub fn kind(&self) -> LossKind {
         self.kind
+    }
+}
+
+/// The runtime ended before the database's answer came.
+impl From<Error> for UnitLost {
+    fn from(error: Error) -> Self {
+        Self {
+            kind: LossKind::Infrastructure,
+            message: error.to_string(),
+            source: Some(error.into()),
+        }
     }
 }
 

@@ -3,6 +3,10 @@
 //! [`Source`] and [`Sink`] have two implementations with one behaviour: [`RedisStream`] and
 //! [`MemoryStream`]. Reading envelopes from entries is [`wire`](crate::envelope::wire)'s part.
 
+mod memory;
+#[cfg(feature = "redis")]
+mod redis;
+
 use std::{sync::Arc, time::Duration};
 
 use crate::{
@@ -10,6 +14,11 @@ use crate::{
     error::{Error, ErrorKind},
     event::Event,
 };
+
+pub use self::memory::MemoryStream;
+#[cfg(feature = "redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+pub use self::redis::{RedisStream, RedisStreamBuilder};
 
 /// Names an entry: the stream and the id in it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -37,6 +46,9 @@ pub struct Batch {
     /// Entries that were delivered and then trimmed from the stream: lost, to be acknowledged and
     /// counted.
     pub trimmed: Vec<EntryId>,
+    /// Whether the entries may have been delivered before: they were left pending, by this consumer
+    /// or another.
+    pub redelivered: bool,
 }
 
 impl Batch {
@@ -63,7 +75,8 @@ pub trait Source: Send + Sync + 'static {
     /// Reads up to `count` entries, waiting up to `block` for the first; with no `block`, not at
     /// all.
     ///
-    /// The first read, and the first after an error, gives what this consumer had left pending.
+    /// Several streams share `count`. The first reads, and the first after an error, give what this
+    /// consumer had left pending, until none is left.
     ///
     /// # Errors
     /// If the server cannot be reached or refuses. The next call connects anew; nothing is lost.
@@ -77,7 +90,8 @@ pub trait Source: Send + Sync + 'static {
         block: Option<Duration>,
     ) -> impl Future<Output = Result<Batch, Error>> + Send;
 
-    /// Makes a waiting [`read`](Self::read) return early, as far as that can be done.
+    /// Makes a waiting [`read`](Self::read) return early, as far as that can be done; if none
+    /// waits, the next one that would.
     fn interrupt(&self) -> impl Future<Output = ()> + Send;
 
     /// Acknowledges entries: the group is done with them.
@@ -86,8 +100,10 @@ pub trait Source: Send + Sync + 'static {
     /// If the server cannot be reached or refuses. Repeating it does no harm.
     fn acknowledge(&self, ids: &[EntryId]) -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// Takes over up to `count` entries that another consumer of the group has left pending for
+    /// Takes over up to `count` entries that a consumer of the group has left pending for
     /// `min_idle`.
+    ///
+    /// Also this consumer's own, whose acknowledgement may have been lost.
     ///
     /// # Errors
     /// If the server cannot be reached or refuses.

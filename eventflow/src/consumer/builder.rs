@@ -1,0 +1,219 @@
+//! Builds a consumer: its layers, and what can be set.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tower::{Layer, Service};
+use uuid::Uuid;
+
+use super::{
+    Consumer, UnknownEvents, dispatcher::Dispatcher, engine::Engine, held::Held, report::Counters,
+    settings::Settings,
+};
+use crate::{
+    delivery::Delivery,
+    error::{BoxError, Result},
+    inbox::{Demand, Holder, Inbox, backoff::Backoff},
+    router::{Reply, Routes},
+    stream::Source,
+};
+
+/// Connections beside the workers': one for the recovery lane, one for everything short.
+const CONNECTIONS_BESIDE_WORKERS: u32 = 2;
+
+/// Builds a [`Consumer`]; made by [`Consumer::builder`].
+#[must_use = "call `build` to get the consumer"]
+pub struct ConsumerBuilder<Src, I, S> {
+    source: Src,
+    inbox: I,
+    service: S,
+    routes: Routes,
+    settings: Settings,
+}
+
+impl<Src, I, S> ConsumerBuilder<Src, I, S>
+where
+    Src: Source,
+    I: Inbox,
+{
+    pub(super) fn new(source: Src, inbox: I, service: S) -> Self
+    where
+        S: Service<Delivery<I>>,
+        S::Response: Reply,
+    {
+        let settings = Settings::new(source.group().to_owned());
+        Self {
+            source,
+            inbox,
+            service,
+            routes: S::Response::routes(),
+            settings,
+        }
+    }
+
+    /// Puts a tower layer around the service; a later one goes outside.
+    ///
+    /// The consumer has one layered service for all its workers: a limit is the consumer's. What a
+    /// layer answers for want of capacity, [`Overloaded`](tower::load_shed::error::Overloaded) or
+    /// an error of `poll_ready`, hands the event back with no attempt counted.
+    pub fn layer<L: Layer<S>>(self, layer: L) -> ConsumerBuilder<Src, I, L::Service> {
+        ConsumerBuilder {
+            source: self.source,
+            inbox: self.inbox,
+            service: layer.layer(self.service),
+            routes: self.routes,
+            settings: self.settings,
+        }
+    }
+
+    /// Names the service that owns the rows: column `consumer`. Default: the stream's group.
+    ///
+    /// Two services on one table need two names, or they drop each other's events as duplicates.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.settings.name = name.into();
+        self
+    }
+
+    /// How many entries are read, and rows claimed, at once. Default: 100; 1 to 10 000.
+    ///
+    /// Two batches may wait in the process. Larger batches cost fewer round trips and more leases
+    /// to recover after a crash.
+    pub fn batch_size(mut self, entries: usize) -> Self {
+        self.settings.batch_size = entries;
+        self
+    }
+
+    /// How long one read of the stream waits for entries. Default: 2 s.
+    pub fn block(mut self, block: Duration) -> Self {
+        self.settings.block = block;
+        self
+    }
+
+    /// How many units of work run at once. Default: 4. The inbox gets two connections more.
+    ///
+    /// SQLite has one writer: more workers there only wait.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.settings.workers = workers;
+        self
+    }
+
+    /// How many scheduled runs an event has in all before it is a dead letter. Default: 3; 0 or
+    /// less is for ever. Kept in each row as it is stored.
+    pub fn max_retries(mut self, runs: i32) -> Self {
+        self.settings.max_retries = runs;
+        self
+    }
+
+    /// When a failed event runs next. Default: 60 s, doubling, capped at 15 min, full jitter.
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.settings.backoff = backoff;
+        self
+    }
+
+    /// After which time a handler that says nothing itself is cut. Default: 30 s.
+    pub fn handler_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.handler_timeout = timeout;
+        self
+    }
+
+    /// How long a row is this process's unless extended, which happens each third of it. Default:
+    /// 60 s. Also how long a killed process's rows wait for another.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.settings.lease = lease;
+        self
+    }
+
+    /// After which time entries that another consumer of the group left pending are taken over.
+    /// Default: 60 s. Must exceed the time from a read to its commit, or entries are read twice.
+    pub fn claim_idle(mut self, idle: Duration) -> Self {
+        self.settings.claim_idle = idle;
+        self
+    }
+
+    /// How long running handlers have to finish when the consumer stops. Default: 25 s.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.settings.grace = grace;
+        self
+    }
+
+    /// The largest payload in bytes; an entry over it is kept as a dead letter. Default: 1 MiB.
+    pub fn payload_limit(mut self, bytes: usize) -> Self {
+        self.settings.limits = self.settings.limits.payload_bytes(bytes);
+        self
+    }
+
+    /// How long processed rows are kept. Default: 7 days. After that a duplicate runs again.
+    pub fn keep_processed(mut self, time: Duration) -> Self {
+        self.settings.retention.processed = time;
+        self
+    }
+
+    /// How long dead letters are kept. Default: 30 days.
+    pub fn keep_dead_letters(mut self, time: Duration) -> Self {
+        self.settings.retention.dead_letter = time;
+        self
+    }
+
+    /// What becomes of events whose type the router does not know. Default:
+    /// [`UnknownEvents::DeadLetter`].
+    pub fn unknown_events(mut self, policy: UnknownEvents) -> Self {
+        self.settings.unknown_events = policy;
+        self
+    }
+
+    /// How often an idle consumer looks for rows that other processes have made due, and for rows
+    /// of processes that died. Default: 1 s.
+    pub fn poll_interval(mut self, interval: Duration) -> Self {
+        self.settings.poll_interval = interval;
+        self
+    }
+
+    /// Builds the consumer.
+    ///
+    /// # Errors
+    /// If a setting is out of range, or the inbox has a pool of the user's that is too small for
+    /// the workers.
+    pub fn build(self) -> Result<Consumer<Src, I>>
+    where
+        S: Service<Delivery<I>> + Send + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send + 'static,
+    {
+        let settings = self.settings;
+        settings.check()?;
+        let dispatcher = Dispatcher::new(self.service, self.routes, settings.handler_timeout);
+        let workers = u32::try_from(settings.workers).unwrap_or(u32::MAX);
+        let inbox = self.inbox.sized_for(Demand {
+            connections: workers.saturating_add(CONNECTIONS_BESIDE_WORKERS),
+            longest_handler: dispatcher.longest_handler(),
+        })?;
+        let holder = Holder {
+            consumer: settings.name.clone(),
+            name: format!("{}-{}", std::process::id(), Uuid::now_v7()),
+            lease: settings.lease,
+        };
+        Ok(Consumer {
+            engine: Arc::new(Engine {
+                source: self.source,
+                inbox,
+                dispatcher,
+                settings,
+                holder,
+                held: Held::default(),
+                counters: Counters::default(),
+                due_changed: Notify::new(),
+                stopping: CancellationToken::new(),
+                cut: CancellationToken::new(),
+            }),
+        })
+    }
+}
+
+impl<Src, I, S> fmt::Debug for ConsumerBuilder<Src, I, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConsumerBuilder")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,91 @@
+//! Events whose handlers take no transaction: they run side by side and hold no connection.
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+
+use super::{
+    attempt::note_failure,
+    engine::Engine,
+    outcome::{self, Outcome},
+};
+use crate::{
+    delivery::Delivery,
+    error::{BoxError, chain},
+    inbox::{Inbox, Row, Settlement},
+};
+
+/// Runs rows side by side and settles those that are done, several at a time.
+///
+/// A process that dies between a handler's answer and its row's settlement runs the handler again:
+/// what it did outside a transaction needs the event id as its idempotency key.
+pub(super) async fn run_concurrently<Src, I>(engine: &Engine<Src, I>, rows: Vec<Row>)
+where
+    Src: Send + Sync + 'static,
+    I: Inbox,
+{
+    let at_once = rows.len().max(1);
+    let mut done = rows
+        .into_iter()
+        .map(|row| run(engine, row))
+        .collect::<FuturesUnordered<_>>()
+        .ready_chunks(at_once);
+    while let Some(chunk) = done.next().await {
+        let mut settlements = Vec::new();
+        let mut back = Vec::new();
+        for (row, outcome) in chunk {
+            match settlement(engine, &row, outcome) {
+                Ok(settlement) => settlements.push(settlement),
+                Err(error) => {
+                    tracing::warn!(
+                        event_id = row.envelope.metadata().event_id,
+                        error = chain(error.as_ref()),
+                        "event handed back with no attempt counted"
+                    );
+                    back.push(row);
+                }
+            }
+        }
+        engine.settle_apart(settlements).await;
+        engine.hand_back(&back).await;
+    }
+}
+
+async fn run<Src, I>(engine: &Engine<Src, I>, row: Row) -> (Row, Outcome)
+where
+    Src: Send + Sync + 'static,
+    I: Inbox,
+{
+    if engine.stopping.is_cancelled() {
+        let stopped = Outcome::HandedBack("the consumer stopped before the event ran".into());
+        return (row, stopped);
+    }
+    let delivery = Delivery::new(row.envelope.clone(), engine.settings.handler_timeout);
+    let outcome = match engine.dispatcher.call(delivery).await {
+        Ok(call) if engine.held.start(row.lease, engine.deadline(&row)) => {
+            engine.finish_call(&row, call).await
+        }
+        Ok(_) => {
+            engine.note_lease_lost(row.lease);
+            Outcome::HandedBack("another worker has taken over the event".into())
+        }
+        Err(error) => Outcome::HandedBack(error),
+    };
+    engine.held.end(row.lease);
+    (row, outcome)
+}
+
+fn settlement<Src, I: Inbox>(
+    engine: &Engine<Src, I>,
+    row: &Row,
+    outcome: Outcome,
+) -> Result<Settlement, BoxError> {
+    match outcome {
+        Outcome::Processed => Ok(outcome::processed(row)),
+        Outcome::Failed(failure) => {
+            let settlement = outcome::failed(row, &failure, &engine.settings);
+            note_failure(row, &settlement);
+            Ok(settlement)
+        }
+        // There is no unit to lose here: a conflict in the handler's own transaction passes.
+        Outcome::HandedBack(error) | Outcome::Lost(_, error) => Err(error),
+    }
+}

@@ -1,0 +1,86 @@
+//! The consumer's one layered service, shared by all its workers.
+
+use std::{future::poll_fn, time::Duration};
+
+use futures_util::future::BoxFuture;
+use tokio::sync::Mutex;
+use tower::{Layer, Service, ServiceExt, util::BoxService};
+
+use crate::{
+    delivery::Delivery,
+    error::BoxError,
+    inbox::Inbox,
+    layer::CatchPanicLayer,
+    router::{Route, Routes},
+};
+
+/// What a layer may take on top of the handler's own time before the whole delivery is cut.
+const SLACK_FOR_LAYERS: Duration = Duration::from_secs(30);
+
+/// A call that has started: run it outside the lock.
+pub(super) type Call = BoxFuture<'static, Result<(), BoxError>>;
+
+/// Holds one service: `poll_ready` and `call` happen under a lock, the call's future runs outside.
+///
+/// So a service needs no `Clone`, and a limit is the consumer's, not each worker's.
+pub(super) struct Dispatcher<I: Inbox> {
+    service: Mutex<BoxService<Delivery<I>, (), BoxError>>,
+    routes: Routes,
+    handler_timeout: Duration,
+}
+
+impl<I: Inbox> Dispatcher<I> {
+    pub(super) fn new<S>(service: S, routes: Routes, handler_timeout: Duration) -> Self
+    where
+        S: Service<Delivery<I>> + Send + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send + 'static,
+    {
+        let service = CatchPanicLayer::new().layer(service).map_response(drop);
+        Self {
+            service: Mutex::new(BoxService::new(service)),
+            routes,
+            handler_timeout,
+        }
+    }
+
+    pub(super) fn routes(&self) -> Routes {
+        self.routes
+    }
+
+    /// The longest that any known handler may hold a transaction.
+    pub(super) fn longest_handler(&self) -> Duration {
+        let known = self.routes.event_types().unwrap_or_default();
+        known
+            .iter()
+            .map(|event_type| self.deadline(event_type))
+            .max()
+            .unwrap_or(self.handler_timeout + SLACK_FOR_LAYERS)
+    }
+
+    /// After which time a whole delivery is cut, layers and immediate retries included.
+    pub(super) fn deadline(&self, event_type: &str) -> Duration {
+        match self.routes.route(event_type) {
+            Route::Handler(route) => route.longest(self.handler_timeout) + SLACK_FOR_LAYERS,
+            Route::Ignored | Route::Unknown => self.handler_timeout,
+        }
+    }
+
+    /// Calls the service if it is ready at this moment; `None` if it is not.
+    pub(super) fn call_if_ready(&self, delivery: Delivery<I>) -> Option<Result<Call, BoxError>> {
+        let mut service = self.service.try_lock().ok()?;
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        match service.poll_ready(&mut cx) {
+            std::task::Poll::Ready(Ok(())) => Some(Ok(service.call(delivery))),
+            std::task::Poll::Ready(Err(error)) => Some(Err(error)),
+            std::task::Poll::Pending => None,
+        }
+    }
+
+    /// Waits until the service is ready and calls it. Not while a transaction is open.
+    pub(super) async fn call(&self, delivery: Delivery<I>) -> Result<Call, BoxError> {
+        let mut service = self.service.lock().await;
+        poll_fn(|cx| service.poll_ready(cx)).await?;
+        Ok(service.call(delivery))
+    }
+}

@@ -1,0 +1,177 @@
+//! Handles everything that waits, and returns: for tests of services and for one-shot jobs.
+
+use std::{collections::HashMap, sync::Arc};
+
+use futures_util::future::join_all;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{
+    Consumer, Report,
+    ingest::{Acknowledgements, take_in},
+    lease, recovery,
+    worker::run,
+};
+use crate::{
+    error::Result,
+    inbox::{Due, Inbox, Row},
+    stream::{Batch, Source},
+};
+
+impl<Src: Source, I: Inbox> Consumer<Src, I> {
+    /// Handles everything that waits in the stream and every row that is due, and answers what was
+    /// counted.
+    ///
+    /// # Errors
+    /// If the stream or the inbox cannot be read.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost: what has begun is finished in the background, what has not waits for the
+    /// next consumer.
+    ///
+    /// # Examples
+    /// A test of a service, with no server:
+    /// ```
+    /// # #[cfg(all(feature = "macros", feature = "sqlite"))] {
+    /// use eventflow::prelude::*;
+    ///
+    /// #[derive(Serialize, Deserialize, Event)]
+    /// struct OrderPaid {
+    ///     #[event(aggregate_id)]
+    ///     order_id: Uuid,
+    /// }
+    ///
+    /// #[derive(EventSet)]
+    /// enum OrderEvents {
+    ///     Paid(OrderPaid),
+    /// }
+    ///
+    /// #[handler]
+    /// async fn send_receipt(event: OrderPaid) -> Result<(), Failure> {
+    ///     println!("receipt for {}", event.order_id);
+    ///     Ok(())
+    /// }
+    ///
+    /// #[router(events = OrderEvents, handlers(send_receipt))]
+    /// struct Orders;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> eventflow::Result<()> {
+    /// let inbox = SqliteInbox::in_memory().await?;
+    /// inbox.migrate().await?;
+    /// let stream = MemoryStream::new("orders").group("receipts");
+    /// let consumer = Consumer::builder(stream.clone(), inbox, Orders::new(())).build()?;
+    ///
+    /// stream.publish(&OrderPaid { order_id: Uuid::now_v7() }).await?;
+    /// let report = consumer.drain().await?;
+    ///
+    /// assert_eq!(report.processed, 1);
+    /// # Ok(())
+    /// # }
+    /// # }
+    /// ```
+    pub async fn drain(&self) -> Result<Report> {
+        self.drain_rows(Due::Now).await
+    }
+
+    /// As [`drain`](Self::drain), and also runs rows that are scheduled for later, until each is
+    /// done or a dead letter.
+    ///
+    /// An event that is retried for ever (`max_retries` 0 or less) runs once; so does one that was
+    /// handed back.
+    ///
+    /// # Errors
+    /// If the stream or the inbox cannot be read.
+    ///
+    /// # Cancel safety
+    /// As [`drain`](Self::drain).
+    pub async fn drain_scheduled(&self) -> Result<Report> {
+        self.drain_rows(Due::Later).await
+    }
+
+    async fn drain_rows(&self, due: Due) -> Result<Report> {
+        let engine = &self.engine;
+        let before = engine.counters.report();
+        self.start().await?;
+        let leases_done = CancellationToken::new();
+        let _stop_extending = leases_done.clone().drop_guard();
+        tokio::spawn(lease::extend(Arc::clone(engine), leases_done));
+
+        let mut seen = Seen::default();
+        loop {
+            let entries = self.drain_entries().await?;
+            let rows = self.claim(due, &mut seen).await?;
+            let claimed = !rows.is_empty();
+            self.run_all(rows).await;
+            let recovered = recovery::recover_one(engine).await?;
+            if !entries && !claimed && !recovered {
+                break;
+            }
+        }
+        for row in seen.aside {
+            let delay = engine
+                .settings
+                .backoff
+                .delay(row.retry_count.unsigned_abs());
+            engine.hand_back_after(&[row], delay).await;
+        }
+        Ok(engine.counters.report().since(&before))
+    }
+
+    /// Handles one batch of the stream; `false` if there was none.
+    async fn drain_entries(&self) -> Result<bool> {
+        let engine = &self.engine;
+        let count = engine.settings.batch_size;
+        let mut batch = engine.source.read(count, None).await?;
+        if batch.is_empty() {
+            batch = engine
+                .source
+                .claim(engine.settings.claim_idle, count)
+                .await?;
+            engine.counters.claimed.add_len(batch.entries.len());
+        }
+        if batch == Batch::default() {
+            return Ok(false);
+        }
+        let mut acknowledged = Acknowledgements::default();
+        let rows = take_in(engine, &mut acknowledged, batch).await;
+        self.run_all(rows.unwrap_or_default()).await;
+        acknowledged.flush(engine).await;
+        Ok(true)
+    }
+
+    async fn claim(&self, due: Due, seen: &mut Seen) -> Result<Vec<Row>> {
+        let engine = &self.engine;
+        let limit = u32::try_from(engine.settings.batch_size).unwrap_or(u32::MAX);
+        let rows = engine.inbox.claim(&engine.holder, due, limit).await?;
+        engine.held.add(&rows);
+        if due == Due::Now {
+            return Ok(rows);
+        }
+        let (run, aside): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| seen.is_new(row));
+        seen.aside.extend(aside);
+        Ok(run)
+    }
+
+    async fn run_all(&self, rows: Vec<Row>) {
+        let shares = rows.chunks(self.engine.settings.rows_per_worker());
+        join_all(shares.map(|share| run(&self.engine, share.to_vec()))).await;
+    }
+}
+
+/// What this drain has run already, so that it comes to an end.
+#[derive(Default)]
+struct Seen {
+    failed_runs: HashMap<Uuid, i32>,
+    aside: Vec<Row>,
+}
+
+impl Seen {
+    /// Whether running the row once more leads on: it failed since, and has a last run.
+    fn is_new(&mut self, row: &Row) -> bool {
+        match self.failed_runs.insert(row.lease.id, row.retry_count) {
+            None => true,
+            Some(before) => row.max_retries > 0 && row.retry_count > before,
+        }
+    }
+}

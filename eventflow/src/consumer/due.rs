@@ -1,0 +1,66 @@
+//! Claims rows whose time has come: retries, delayed events, rows that were handed back.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::{engine::Engine, outage::Outage};
+use crate::inbox::{Due, Inbox, Row};
+
+/// Claims due rows until the consumer stops. Sleeps until the next one is due, a row is scheduled
+/// in this process, or the poll interval is over: other processes schedule rows as well.
+pub(super) async fn claim<Src, I>(engine: Arc<Engine<Src, I>>, queue: mpsc::Sender<Row>)
+where
+    Src: Send + Sync + 'static,
+    I: Inbox,
+{
+    let mut outage = Outage::new("claiming due rows");
+    loop {
+        let room = tokio::select! {
+            biased;
+            () = engine.stopping.cancelled() => return,
+            room = queue.reserve_many(engine.settings.batch_size) => room,
+        };
+        let Ok(room) = room else {
+            return;
+        };
+        let limit = u32::try_from(engine.settings.batch_size).unwrap_or(u32::MAX);
+        match engine.inbox.claim(&engine.holder, Due::Now, limit).await {
+            Ok(rows) if rows.is_empty() => {
+                drop(room);
+                outage.over();
+                if !wait(&engine).await {
+                    return;
+                }
+            }
+            Ok(rows) => {
+                outage.over();
+                engine.held.add(&rows);
+                room.zip(rows).for_each(|(permit, row)| permit.send(row));
+            }
+            Err(error) => {
+                drop(room);
+                if !outage.wait_unless(&engine.stopping, &error).await {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+async fn wait<Src, I>(engine: &Engine<Src, I>) -> bool
+where
+    Src: Send + Sync + 'static,
+    I: Inbox,
+{
+    let poll = engine.settings.poll_interval;
+    let due = match engine.inbox.next_due(&engine.holder.consumer).await {
+        Ok(Some(due)) => due.min(poll),
+        Ok(None) | Err(_) => poll,
+    };
+    tokio::select! {
+        () = engine.stopping.cancelled() => false,
+        () = engine.due_changed.notified() => true,
+        () = tokio::time::sleep(due) => true,
+    }
+}

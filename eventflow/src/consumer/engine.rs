@@ -1,0 +1,169 @@
+//! What all loops of a consumer share, and the small steps that several of them take.
+
+use std::time::Duration;
+
+use tokio::{sync::Notify, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    dispatcher::Dispatcher, held::Held, outage::Outage, report::Counters, settings::Settings,
+};
+use crate::{
+    error::{BoxError, chain},
+    inbox::{Holder, Inbox, Lease, LossKind, Row, Settlement, Status, Unit, UnitLost},
+};
+
+/// After which time a row runs again that was handed back because the infrastructure failed.
+const HAND_BACK_DELAY: Duration = Duration::from_secs(5);
+
+/// The state that the loops share.
+pub(super) struct Engine<Src, I: Inbox> {
+    pub(super) source: Src,
+    pub(super) inbox: I,
+    pub(super) dispatcher: Dispatcher<I>,
+    pub(super) settings: Settings,
+    pub(super) holder: Holder,
+    pub(super) held: Held,
+    pub(super) counters: Counters,
+    /// A row was scheduled that may be due before the next poll.
+    pub(super) due_changed: Notify,
+    /// No more work is taken on.
+    pub(super) stopping: CancellationToken,
+    /// The grace period is over: running calls are cut.
+    pub(super) cut: CancellationToken,
+}
+
+impl<Src: Send + Sync + 'static, I: Inbox> Engine<Src, I> {
+    /// Hands rows back with no attempt counted: at once if the consumer stops, for others to run.
+    pub(super) async fn hand_back(&self, rows: &[Row]) {
+        let delay = if self.stopping.is_cancelled() {
+            Duration::ZERO
+        } else {
+            HAND_BACK_DELAY
+        };
+        self.hand_back_after(rows, delay).await;
+    }
+
+    /// Hands rows back, due after `delay`, with no attempt counted.
+    ///
+    /// A row whose release fails lapses, and runs again in the recovery lane: nothing is lost.
+    pub(super) async fn hand_back_after(&self, rows: &[Row], delay: Duration) {
+        if rows.is_empty() {
+            return;
+        }
+        let leases: Vec<Lease> = rows.iter().map(|row| row.lease).collect();
+        match self.inbox.release(leases.clone(), delay).await {
+            Ok(released) => self.counters.handed_back.add(released),
+            Err(error) => tracing::warn!(
+                rows = rows.len(),
+                error = chain(&error),
+                "rows could not be handed back; they run again when their lease has lapsed"
+            ),
+        }
+        self.held.remove(leases);
+        self.due_changed.notify_one();
+    }
+
+    /// Writes next states that no open unit is to commit, for as long as the leases last.
+    pub(super) async fn settle_apart(&self, settlements: Vec<Settlement>) {
+        if settlements.is_empty() {
+            return;
+        }
+        let mut outage = Outage::new("settling rows");
+        let give_up = Instant::now() + self.settings.lease;
+        loop {
+            let lost = match self.try_settle(&settlements).await {
+                Ok(()) => return,
+                Err(lost) => lost,
+            };
+            if Instant::now() >= give_up {
+                tracing::error!(
+                    rows = settlements.len(),
+                    error = chain(&lost),
+                    "rows could not be settled; they run again when their lease has lapsed"
+                );
+                self.held.remove(settlements.iter().map(|s| s.lease));
+                return;
+            }
+            outage.wait(&lost).await;
+        }
+    }
+
+    async fn try_settle(&self, settlements: &[Settlement]) -> Result<(), UnitLost> {
+        let mut unit = self.inbox.begin().await?;
+        let settled = unit.settle(settlements).await?;
+        unit.commit().await?;
+        self.note_settled(settlements, &settled);
+        Ok(())
+    }
+
+    /// Counts and logs what has been committed, and lets go of the leases.
+    pub(super) fn note_settled(&self, settlements: &[Settlement], settled: &[Lease]) {
+        for settlement in settlements {
+            if settled.contains(&settlement.lease) {
+                self.count(settlement);
+            } else {
+                self.note_lease_lost(settlement.lease);
+            }
+        }
+        self.held.remove(settlements.iter().map(|s| s.lease));
+    }
+
+    fn count(&self, settlement: &Settlement) {
+        match settlement.status {
+            Status::Processed => self.counters.processed.one(),
+            Status::Failed => {
+                self.counters.failed.one();
+                self.due_changed.notify_one();
+            }
+            Status::DeadLetter => self.counters.dead_lettered.one(),
+            Status::Pending | Status::Processing => {}
+        }
+    }
+
+    pub(super) fn note_lease_lost(&self, lease: Lease) {
+        self.counters.lease_lost.one();
+        tracing::warn!(
+            row = %lease.id,
+            token = lease.token,
+            "another worker has taken over the row; this run's writes are rolled back"
+        );
+    }
+
+    pub(super) fn note_unit_lost(&self, kind: LossKind, error: &BoxError) {
+        self.counters.units_lost.one();
+        tracing::warn!(
+            ?kind,
+            error = chain(error.as_ref()),
+            "a unit of work lost its transaction; its events run again one at a time"
+        );
+    }
+
+    /// Asks which rows are still this process's, until the database answers or the leases have
+    /// lapsed. The answer also extends them.
+    pub(super) async fn still_held(&self, rows: Vec<Row>) -> Vec<Row> {
+        let mut outage = Outage::new("reading rows back");
+        let give_up = Instant::now() + self.settings.lease;
+        let leases: Vec<Lease> = rows.iter().map(|row| row.lease).collect();
+        loop {
+            match self.inbox.extend(&self.holder, leases.clone()).await {
+                Ok(held) => {
+                    let (held, gone): (Vec<_>, Vec<_>) =
+                        rows.into_iter().partition(|row| held.contains(&row.lease));
+                    self.held.remove(gone.iter().map(|row| row.lease));
+                    return held;
+                }
+                Err(error) if Instant::now() >= give_up => {
+                    tracing::error!(
+                        rows = rows.len(),
+                        error = chain(&error),
+                        "rows could not be read back; they run again when their lease has lapsed"
+                    );
+                    self.held.remove(leases);
+                    return Vec::new();
+                }
+                Err(error) => outage.wait(&error).await,
+            }
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! From the stream into the inbox: read, store, acknowledge, hand to the workers.
+//!
+//! An entry is acknowledged only when its row has been committed. A process that dies before that
+//! leaves the entry pending at the server; one that dies after it leaves a leased row.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::mpsc, time::MissedTickBehavior};
+
+use super::{
+    arrival::{admit, quarantine},
+    engine::Engine,
+    outage::Outage,
+};
+use crate::{
+    envelope::Payload,
+    error::{Error, Result, chain},
+    inbox::{Arrival, Inbox, Insertion, Row},
+    stream::{Batch, Entry, EntryId, Source},
+};
+
+/// Reads new entries until the consumer stops.
+pub(super) async fn read<Src, I>(engine: Arc<Engine<Src, I>>, queue: mpsc::Sender<Row>)
+where
+    Src: Source,
+    I: Inbox,
+{
+    let mut outage = Outage::new("reading the stream");
+    let mut acknowledged = Acknowledgements::default();
+    while let Some(room) = room(&engine, &queue).await {
+        let block = engine.settings.block;
+        let read = engine.source.read(engine.settings.batch_size, Some(block));
+        let batch = match read.await {
+            Ok(batch) => batch,
+            Err(error) => {
+                drop(room);
+                if !outage.wait_unless(&engine.stopping, &error).await {
+                    break;
+                }
+                continue;
+            }
+        };
+        outage.over();
+        if let Some(rows) = take_in(&engine, &mut acknowledged, batch).await {
+            room.zip(rows).for_each(|(permit, row)| permit.send(row));
+        }
+    }
+    acknowledged.flush(&engine).await;
+}
+
+/// Takes over what other consumers of the group have left pending, until the consumer stops.
+pub(super) async fn take_over<Src, I>(engine: Arc<Engine<Src, I>>, queue: mpsc::Sender<Row>)
+where
+    Src: Source,
+    I: Inbox,
+{
+    let mut outage = Outage::new("claiming entries of other consumers");
+    let mut acknowledged = Acknowledgements::default();
+    let idle = engine.settings.claim_idle;
+    let mut ticks = tokio::time::interval((idle / 4).max(Duration::from_millis(10)));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = engine.stopping.cancelled() => break,
+            _ = ticks.tick() => {}
+        }
+        // An empty claim ends the round; until then there may be more than one batch.
+        loop {
+            let Some(room) = room(&engine, &queue).await else {
+                break;
+            };
+            let batch = match engine.source.claim(idle, engine.settings.batch_size).await {
+                Ok(batch) => batch,
+                Err(error) => {
+                    drop(room);
+                    outage.wait_unless(&engine.stopping, &error).await;
+                    break;
+                }
+            };
+            outage.over();
+            engine.counters.claimed.add_len(batch.entries.len());
+            if batch.is_empty() {
+                break;
+            }
+            if let Some(rows) = take_in(&engine, &mut acknowledged, batch).await {
+                room.zip(rows).for_each(|(permit, row)| permit.send(row));
+            }
+        }
+    }
+    acknowledged.flush(&engine).await;
+}
+
+/// Waits for room for a whole batch; `None` if the consumer stops.
+async fn room<'q, Src, I: Inbox>(
+    engine: &Engine<Src, I>,
+    queue: &'q mpsc::Sender<Row>,
+) -> Option<mpsc::PermitIterator<'q, Row>> {
+    tokio::select! {
+        biased;
+        () = engine.stopping.cancelled() => None,
+        room = queue.reserve_many(engine.settings.batch_size) => room.ok(),
+    }
+}
+
+/// Stores a batch and acknowledges it; answers the rows to run. `None` if the consumer stopped
+/// before the inbox took it: the entries stay pending at the server.
+pub(super) async fn take_in<Src, I>(
+    engine: &Engine<Src, I>,
+    acknowledged: &mut Acknowledgements,
+    batch: Batch,
+) -> Option<Vec<Row>>
+where
+    Src: Source,
+    I: Inbox,
+{
+    if batch.is_empty() {
+        acknowledged.flush(engine).await;
+        return Some(Vec::new());
+    }
+    engine.counters.read.add_len(batch.entries.len());
+    engine.counters.trimmed.add_len(batch.trimmed.len());
+    if !batch.trimmed.is_empty() {
+        tracing::error!(
+            entries = batch.trimmed.len(),
+            "entries were trimmed from the stream before they were stored: they are lost; do not trim what a group has not acknowledged"
+        );
+    }
+    let routes = engine.dispatcher.routes();
+    let arrivals: Vec<(&Entry, Arrival)> = batch
+        .entries
+        .iter()
+        .filter_map(|entry| {
+            let arrival = admit(entry, &engine.settings, &routes, &engine.counters)?;
+            Some((entry, arrival))
+        })
+        .collect();
+    let mut outage = Outage::new("storing a batch");
+    let insertion = loop {
+        match store(engine, arrivals.clone()).await {
+            Ok(insertion) => break insertion,
+            Err(error) => {
+                if !outage.wait_unless(&engine.stopping, &error).await {
+                    return None;
+                }
+            }
+        }
+    };
+    outage.over();
+    engine.held.add(&insertion.rows);
+    engine.counters.stored.add_len(insertion.rows.len());
+    engine.counters.duplicates.add(insertion.duplicates);
+    let entries = batch.entries.into_iter().map(|entry| entry.id);
+    acknowledged.add(entries.chain(batch.trimmed));
+    acknowledged.flush(engine).await;
+    Some(insertion.rows)
+}
+
+/// Stores arrivals. A batch that the database refuses is halved until the refused one is alone, so
+/// that it cannot keep the others out.
+async fn store<Src, I>(
+    engine: &Engine<Src, I>,
+    arrivals: Vec<(&Entry, Arrival)>,
+) -> Result<Insertion>
+where
+    Src: Source,
+    I: Inbox,
+{
+    let mut stored = Insertion::default();
+    let mut parts = vec![arrivals];
+    while let Some(mut part) = parts.pop() {
+        if part.is_empty() {
+            continue;
+        }
+        let batch = part.iter().map(|(_, arrival)| arrival.clone()).collect();
+        match engine.inbox.insert(&engine.holder, batch).await {
+            Ok(insertion) => stored.absorb(insertion),
+            Err(error) if error.is_transient() => return Err(error),
+            Err(_) if part.len() > 1 => {
+                let rest = part.split_off(part.len() / 2);
+                parts.push(rest);
+                parts.push(part);
+            }
+            Err(error) => {
+                for (entry, arrival) in part {
+                    let kept = store_refused(engine, entry, arrival, &error).await?;
+                    stored.absorb(kept);
+                }
+            }
+        }
+    }
+    Ok(stored)
+}
+
+/// Stores an arrival that the database refuses: with its payload as bytes, or else as a dead
+/// letter with the bytes of its entry.
+async fn store_refused<Src, I>(
+    engine: &Engine<Src, I>,
+    entry: &Entry,
+    arrival: Arrival,
+    refusal: &Error,
+) -> Result<Insertion>
+where
+    Src: Source,
+    I: Inbox,
+{
+    if arrival.raw.is_none() {
+        let with_raw = Arrival {
+            raw: Some(arrival.payload.as_str().as_bytes().to_vec()),
+            payload: Payload::empty(),
+            ..arrival
+        };
+        match engine.inbox.insert(&engine.holder, vec![with_raw]).await {
+            Err(error) if error.is_transient() => return Err(error),
+            Err(_) => {}
+            Ok(insertion) => return Ok(insertion),
+        }
+    }
+    let reason = format!("the database refused the event: {}", chain(refusal));
+    tracing::warn!(
+        stream = %entry.id.stream,
+        entry_id = entry.id.id,
+        reason,
+        "entry kept as a dead letter"
+    );
+    engine.counters.malformed.one();
+    engine
+        .inbox
+        .insert(&engine.holder, vec![quarantine(entry, &reason)])
+        .await
+}
+
+/// Entries whose rows are committed and that are yet to be acknowledged.
+///
+/// What cannot be acknowledged now is kept for the next time. If the process dies before, the
+/// entries come again and are found to be duplicates.
+#[derive(Debug, Default)]
+pub(super) struct Acknowledgements {
+    waiting: Vec<EntryId>,
+}
+
+impl Acknowledgements {
+    fn add(&mut self, entries: impl IntoIterator<Item = EntryId>) {
+        self.waiting.extend(entries);
+    }
+
+    pub(super) async fn flush<Src, I>(&mut self, engine: &Engine<Src, I>)
+    where
+        Src: Source,
+        I: Inbox,
+    {
+        if self.waiting.is_empty() {
+            return;
+        }
+        match engine.source.acknowledge(&self.waiting).await {
+            Ok(()) => self.waiting.clear(),
+            Err(error) => tracing::warn!(
+                entries = self.waiting.len(),
+                error = chain(&error),
+                "stored entries could not be acknowledged yet"
+            ),
+        }
+    }
+}

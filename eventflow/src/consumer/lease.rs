@@ -1,0 +1,38 @@
+//! Extends the leases of rows that wait or run in this process.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::engine::Engine;
+use crate::{error::chain, inbox::Inbox};
+
+/// Extends all leases each third of their length, until `done`: also while the consumer stops, as
+/// long as handlers run.
+pub(super) async fn extend<Src, I>(engine: Arc<Engine<Src, I>>, done: CancellationToken)
+where
+    Src: Send + Sync + 'static,
+    I: Inbox,
+{
+    let mut ticks = tokio::time::interval(engine.settings.lease / 3);
+    loop {
+        tokio::select! {
+            () = done.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let leases = engine.held.to_extend();
+        if leases.is_empty() {
+            continue;
+        }
+        match engine.inbox.extend(&engine.holder, leases.clone()).await {
+            Ok(held) => {
+                let lost = leases.into_iter().filter(|lease| !held.contains(lease));
+                engine.held.remove(lost);
+            }
+            Err(error) => tracing::warn!(
+                error = chain(&error),
+                "leases could not be extended; other workers take the rows over when they lapse"
+            ),
+        }
+    }
+}

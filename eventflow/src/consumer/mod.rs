@@ -1,0 +1,224 @@
+//! The consumer: takes events from a stream through the inbox to a service.
+//!
+//! Data flows one way, one loop per file: `ingest` reads the stream, stores and acknowledges;
+//! `due` claims rows whose time has come; `worker` takes rows from either and runs them by their
+//! route, in a `unit` of work or `concurrent`ly; `recovery` runs rows of workers that died;
+//! `lease` keeps what this process holds; `retention` deletes what is done.
+//!
+//! The states of a row are [`inbox`](crate::inbox)'s part, the choice of a handler
+//! [`router`](crate::router)'s.
+
+mod arrival;
+mod attempt;
+mod builder;
+mod concurrent;
+mod dispatcher;
+mod drain;
+mod due;
+mod engine;
+mod held;
+mod ingest;
+mod lease;
+mod outage;
+mod outcome;
+mod recovery;
+mod report;
+mod retention;
+mod settings;
+mod unit;
+mod worker;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::Service;
+
+pub use self::{builder::ConsumerBuilder, report::Report, settings::UnknownEvents};
+use self::{engine::Engine, outage::Outage, worker::Queue};
+use crate::{delivery::Delivery, error::Result, inbox::Inbox, router::Reply, stream::Source};
+
+/// How long after the grace period running calls have to notice that they are cut.
+const LAST_WAIT: Duration = Duration::from_secs(5);
+
+/// Takes events from a stream, stores each once, and runs a service on them.
+///
+/// The service is a router made by `#[router]`, with any tower layers around it, or a plain tower
+/// service that answers `()`.
+///
+/// # Delivery
+/// At-least-once delivery, and effects exactly once for everything that the handler writes through
+/// its transaction. Effects elsewhere need an idempotency key: the event id.
+///
+/// # Examples
+/// ```no_run
+/// # #[cfg(all(feature = "macros", feature = "postgres", feature = "redis"))] {
+/// use eventflow::prelude::*;
+/// # #[derive(Serialize, Deserialize, Event)]
+/// # struct OrderPaid {}
+/// # #[derive(EventSet)]
+/// # enum OrderEvents { Paid(OrderPaid) }
+/// # #[handler]
+/// # async fn charge_card(_event: OrderPaid, _tx: &mut PgConnection) {}
+/// # #[router(events = OrderEvents, handlers(charge_card))]
+/// # struct Orders;
+///
+/// # async fn run() -> eventflow::Result<()> {
+/// let inbox = PgInbox::connect("postgres://localhost/shop").await?;
+/// inbox.migrate().await?;
+/// let stream = RedisStream::builder("redis://localhost")
+///     .stream("orders")
+///     .group("billing")
+///     .connect()
+///     .await?;
+///
+/// let report = Consumer::builder(stream, inbox, Orders::new(()))
+///     .layer(TraceLayer::new())
+///     .workers(4)
+///     .build()?
+///     .run_until(async { _ = tokio::signal::ctrl_c().await })
+///     .await?;
+/// println!("{report}");
+/// # Ok(())
+/// # }
+/// # }
+/// ```
+#[must_use = "a consumer does nothing until `run_until` or `drain`"]
+pub struct Consumer<Src, I: Inbox> {
+    engine: Arc<Engine<Src, I>>,
+}
+
+impl<Src: Source, I: Inbox> Consumer<Src, I> {
+    /// Starts a consumer of `stream` that stores in `inbox` and runs `service`.
+    pub fn builder<S>(stream: Src, inbox: I, service: S) -> ConsumerBuilder<Src, I, S>
+    where
+        S: Service<Delivery<I>>,
+        S::Response: Reply,
+    {
+        ConsumerBuilder::new(stream, inbox, service)
+    }
+
+    /// Runs until `shutdown` completes, then stops gracefully and answers what was counted.
+    ///
+    /// Stopping: no more is read; handlers that run have the grace period (25 s unless set) to
+    /// finish; what has not begun is handed back with no attempt counted. A handler that is not
+    /// done by then is cut, its writes are taken back, and its event runs again elsewhere.
+    ///
+    /// A server that does not answer, at the start or later, is waited for.
+    ///
+    /// # Errors
+    /// At the start only: if the inbox's table is missing or misses columns, or the stream is
+    /// refused for good (credentials, a key of another type).
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops the consumer as `shutdown` does, in the background, with nobody
+    /// waiting for it. Nothing is lost.
+    pub async fn run_until<F: Future>(self, shutdown: F) -> Result<Report> {
+        let engine = &self.engine;
+        let stop = engine.stopping.clone().drop_guard();
+        tokio::pin!(shutdown);
+        tokio::select! {
+            _ = &mut shutdown => return Ok(engine.counters.report()),
+            started = self.start() => started?,
+        }
+        let leases_done = CancellationToken::new();
+        let lease_guard = leases_done.clone().drop_guard();
+        let leases = tokio::spawn(lease::extend(Arc::clone(engine), leases_done));
+        let tasks = self.spawn_loops();
+        tracing::info!(
+            consumer = engine.holder.consumer,
+            holder = engine.holder.name,
+            workers = engine.settings.workers,
+            "consumer started"
+        );
+
+        shutdown.await;
+
+        tracing::info!(consumer = engine.holder.consumer, "consumer stops");
+        drop(stop);
+        engine.source.interrupt().await;
+        self.wait_for(&tasks).await;
+        drop(lease_guard);
+        // The task ends by itself; it has nothing to say.
+        leases.await.unwrap_or_default();
+        Ok(engine.counters.report())
+    }
+
+    /// Prepares the stream's group and the inbox, waiting for servers that do not answer.
+    async fn start(&self) -> Result<()> {
+        let engine = &self.engine;
+        let mut outage = Outage::new("opening the stream");
+        while let Err(error) = engine.source.open().await {
+            if !error.is_transient() {
+                return Err(error);
+            }
+            outage.wait(&error).await;
+        }
+        let mut outage = Outage::new("opening the inbox");
+        while let Err(error) = engine.inbox.check_schema().await {
+            if !error.is_transient() {
+                return Err(error);
+            }
+            outage.wait(&error).await;
+        }
+        self.unpark().await
+    }
+
+    /// Releases rows that were left for a deploy that knows their type.
+    async fn unpark(&self) -> Result<()> {
+        let engine = &self.engine;
+        let consumer = &engine.holder.consumer;
+        let known = engine.dispatcher.routes().event_types();
+        let unparked = engine.inbox.unpark(consumer, known).await?;
+        if unparked > 0 {
+            tracing::info!(
+                rows = unparked,
+                "rows that were left for this deploy are due now"
+            );
+        }
+        Ok(())
+    }
+
+    fn spawn_loops(&self) -> TaskTracker {
+        let engine = &self.engine;
+        let tasks = TaskTracker::new();
+        let (sender, queue) = Queue::new(engine.settings.batch_size);
+        let queue = Arc::new(queue);
+        for _ in 0..engine.settings.workers {
+            tasks.spawn(worker::work(Arc::clone(engine), Arc::clone(&queue)));
+        }
+        tasks.spawn(ingest::read(Arc::clone(engine), sender.clone()));
+        tasks.spawn(ingest::take_over(Arc::clone(engine), sender.clone()));
+        tasks.spawn(due::claim(Arc::clone(engine), sender));
+        tasks.spawn(recovery::recover(Arc::clone(engine)));
+        tasks.spawn(retention::purge(Arc::clone(engine)));
+        tasks.close();
+        tasks
+    }
+
+    async fn wait_for(&self, tasks: &TaskTracker) {
+        let engine = &self.engine;
+        let grace = engine.settings.grace;
+        if tokio::time::timeout(grace, tasks.wait()).await.is_ok() {
+            return;
+        }
+        tracing::warn!(
+            ?grace,
+            "handlers still run after the grace period; cutting them"
+        );
+        engine.cut.cancel();
+        if tokio::time::timeout(LAST_WAIT, tasks.wait()).await.is_err() {
+            tracing::error!(
+                tasks = tasks.len(),
+                "handlers block their threads and cannot be cut; their events run again when their leases have lapsed"
+            );
+        }
+    }
+}
+
+impl<Src, I: Inbox> fmt::Debug for Consumer<Src, I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer")
+            .field("settings", &self.engine.settings)
+            .finish_non_exhaustive()
+    }
+}

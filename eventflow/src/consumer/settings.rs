@@ -1,0 +1,106 @@
+//! What can be set on a consumer, with the defaults.
+
+use std::time::Duration;
+
+use crate::{
+    delivery::DEFAULT_HANDLER_TIMEOUT,
+    envelope::wire::Limits,
+    error::{Error, Result},
+    inbox::{Retention, backoff::Backoff},
+};
+
+const DAY: Duration = Duration::from_hours(24);
+
+/// What a consumer does with events of a type that its router does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum UnknownEvents {
+    /// Keeps them as dead letters.
+    #[default]
+    DeadLetter,
+    /// Acknowledges and counts them; no row is kept.
+    Ignore,
+    /// Leaves them for a later deploy: `pending`, until a consumer that knows the type starts.
+    Leave,
+}
+
+/// What can be set; the builder's methods say what each means.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) name: String,
+    pub(crate) batch_size: usize,
+    pub(crate) block: Duration,
+    pub(crate) workers: usize,
+    pub(crate) max_retries: i32,
+    pub(crate) backoff: Backoff,
+    pub(crate) handler_timeout: Duration,
+    pub(crate) lease: Duration,
+    pub(crate) claim_idle: Duration,
+    pub(crate) grace: Duration,
+    pub(crate) limits: Limits,
+    pub(crate) retention: Retention,
+    pub(crate) unknown_events: UnknownEvents,
+    pub(crate) poll_interval: Duration,
+}
+
+impl Settings {
+    pub(crate) fn new(name: String) -> Self {
+        Self {
+            name,
+            batch_size: 100,
+            block: Duration::from_secs(2),
+            workers: 4,
+            max_retries: 3,
+            backoff: Backoff::DEFAULT,
+            handler_timeout: DEFAULT_HANDLER_TIMEOUT,
+            lease: Duration::from_mins(1),
+            claim_idle: Duration::from_mins(1),
+            grace: Duration::from_secs(25),
+            limits: Limits::default(),
+            retention: Retention {
+                processed: 7 * DAY,
+                dead_letter: 30 * DAY,
+            },
+            unknown_events: UnknownEvents::DeadLetter,
+            poll_interval: Duration::from_secs(1),
+        }
+    }
+
+    /// How many rows a worker takes at once: a batch is shared among all workers.
+    pub(crate) fn rows_per_worker(&self) -> usize {
+        self.batch_size.div_ceil(self.workers).max(1)
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        let in_range = [
+            (
+                (1..=255).contains(&self.name.chars().count()),
+                "`name` must have 1 to 255 characters; the source's group is taken if it is not set",
+            ),
+            (
+                (1..=10_000).contains(&self.batch_size),
+                "`batch_size` must be between 1 and 10000",
+            ),
+            (
+                (1..=1_000).contains(&self.workers),
+                "`workers` must be between 1 and 1000",
+            ),
+            (
+                self.lease >= Duration::from_millis(100),
+                "`lease` must be at least 100 ms",
+            ),
+            (
+                self.poll_interval >= Duration::from_millis(10),
+                "`poll_interval` must be at least 10 ms",
+            ),
+            (
+                !self.handler_timeout.is_zero(),
+                "`handler_timeout` must be longer than zero",
+            ),
+        ];
+        match in_range.iter().find(|(holds, _)| !holds) {
+            Some((_, message)) => Err(Error::configuration(*message)),
+            None => Ok(()),
+        }
+    }
+}

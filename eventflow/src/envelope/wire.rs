@@ -1,1 +1,0 @@
-//! Entries of a stream: both styles in, the `data` style out.

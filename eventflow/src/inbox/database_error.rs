@@ -1,0 +1,214 @@
+//! Tells the database's own failures from those of the statement that met them.
+//!
+//! What is done about them is decided by the engine, and by the units of work.
+
+use std::error::Error as StdError;
+
+use crate::inbox::LossKind;
+
+/// Says whether an error is the infrastructure's: then no event is to blame.
+///
+/// Looks at the whole `source()` chain, so it finds a database's error in a handler's own.
+#[cfg_attr(
+    not(any(feature = "postgres", feature = "sqlite")),
+    expect(
+        unused_variables,
+        reason = "without a database there is nothing to find"
+    )
+)]
+pub(crate) fn infrastructure(error: &(dyn StdError + 'static)) -> Option<LossKind> {
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
+    {
+        let mut link = Some(error);
+        while let Some(error) = link {
+            if let Some(loss) = database::loss_of(error) {
+                return Some(loss);
+            }
+            link = error.source();
+        }
+        None
+    }
+    #[cfg(not(any(feature = "postgres", feature = "sqlite")))]
+    {
+        None
+    }
+}
+
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(crate) use self::database::code;
+
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod database {
+    use std::error::Error as StdError;
+
+    use sqlx::error::DatabaseError;
+
+    use crate::inbox::LossKind;
+
+    /// The database's code for an error: a SQLSTATE, or SQLite's extended result code.
+    pub(crate) fn code(error: &sqlx::Error) -> Option<String> {
+        let code = error.as_database_error()?.code()?;
+        Some(code.into_owned())
+    }
+
+    /// What one link of a chain says by itself.
+    pub(super) fn loss_of(error: &(dyn StdError + 'static)) -> Option<LossKind> {
+        if let Some(error) = error.downcast_ref::<sqlx::Error>() {
+            return loss_of_connection(error);
+        }
+        // Behind `#[error(transparent)]` the `sqlx::Error` is skipped: its source is the next
+        // link, which is the box itself or what is in it.
+        if let Some(error) = error.downcast_ref::<Box<dyn DatabaseError>>() {
+            return loss_of_code(error.as_ref());
+        }
+        #[cfg(feature = "postgres")]
+        if let Some(error) = error.downcast_ref::<sqlx::postgres::PgDatabaseError>() {
+            return loss_of_code(error);
+        }
+        #[cfg(feature = "sqlite")]
+        if let Some(error) = error.downcast_ref::<sqlx::sqlite::SqliteError>() {
+            return loss_of_code(error);
+        }
+        None
+    }
+
+    fn loss_of_connection(error: &sqlx::Error) -> Option<LossKind> {
+        match error {
+            sqlx::Error::Database(error) => loss_of_code(error.as_ref()),
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed
+            | sqlx::Error::BeginFailed => Some(LossKind::Infrastructure),
+            _ => None,
+        }
+    }
+
+    fn loss_of_code(error: &dyn DatabaseError) -> Option<LossKind> {
+        let code = error.code()?;
+        #[cfg(feature = "postgres")]
+        if error
+            .as_error()
+            .downcast_ref::<sqlx::postgres::PgDatabaseError>()
+            .is_some()
+        {
+            return loss_of_sqlstate(&code);
+        }
+        #[cfg(feature = "sqlite")]
+        if error
+            .as_error()
+            .downcast_ref::<sqlx::sqlite::SqliteError>()
+            .is_some()
+        {
+            return code.parse().ok().and_then(loss_of_result_code);
+        }
+        None
+    }
+
+    /// By class: 08 connection, 53 resources, 57P operator intervention, 58 the system's own
+    /// errors, 25006 a standby that takes no writes.
+    #[cfg(feature = "postgres")]
+    pub(super) fn loss_of_sqlstate(code: &str) -> Option<LossKind> {
+        match code {
+            "40001" | "40P01" => Some(LossKind::Conflict),
+            "25006" | "25P03" | "55P03" | "57P01" | "57P02" | "57P03" => {
+                Some(LossKind::Infrastructure)
+            }
+            _ if code.starts_with("08") || code.starts_with("53") || code.starts_with("58") => {
+                Some(LossKind::Infrastructure)
+            }
+            _ => None,
+        }
+    }
+
+    /// By primary code: the low byte of the extended one.
+    #[cfg(feature = "sqlite")]
+    pub(super) fn loss_of_result_code(code: i32) -> Option<LossKind> {
+        const BUSY: i32 = 5;
+        const LOCKED: i32 = 6;
+        const NOMEM: i32 = 7;
+        const IOERR: i32 = 10;
+        const FULL: i32 = 13;
+        const CANTOPEN: i32 = 14;
+
+        match code & 0xff {
+            BUSY | LOCKED => Some(LossKind::Conflict),
+            NOMEM | IOERR | FULL | CANTOPEN => Some(LossKind::Infrastructure),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(all(test, any(feature = "postgres", feature = "sqlite")))]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    enum StockError {
+        #[error(transparent)]
+        Transparent(#[from] sqlx::Error),
+        #[error("stock could not be read")]
+        Named(#[source] sqlx::Error),
+        #[error("out of stock")]
+        Empty,
+    }
+
+    fn lost_connection() -> sqlx::Error {
+        std::io::Error::from(std::io::ErrorKind::ConnectionReset).into()
+    }
+
+    #[test]
+    fn a_lost_connection_is_found_in_a_handlers_own_error() {
+        let error = StockError::Named(lost_connection());
+
+        assert_eq!(infrastructure(&error), Some(LossKind::Infrastructure));
+    }
+
+    #[test]
+    fn an_error_of_the_handlers_own_is_not_the_infrastructures() {
+        assert_eq!(infrastructure(&StockError::Empty), None);
+        assert_eq!(
+            infrastructure(&StockError::Transparent(sqlx::Error::RowNotFound)),
+            None
+        );
+    }
+
+    #[cfg(feature = "postgres")]
+    #[test]
+    fn sqlstates_are_told_apart() {
+        let loss = database::loss_of_sqlstate;
+
+        assert_eq!(loss("40001"), Some(LossKind::Conflict));
+        assert_eq!(loss("40P01"), Some(LossKind::Conflict));
+        assert_eq!(loss("08006"), Some(LossKind::Infrastructure));
+        assert_eq!(loss("57P01"), Some(LossKind::Infrastructure));
+        assert_eq!(loss("53300"), Some(LossKind::Infrastructure));
+        assert_eq!(loss("25006"), Some(LossKind::Infrastructure));
+        assert_eq!(loss("57014"), None);
+        assert_eq!(loss("23505"), None);
+    }
+
+    #[cfg(feature = "sqlite")]
+    #[tokio::test]
+    async fn a_busy_database_is_found_behind_a_transparent_error() {
+        use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
+
+        let folder = std::env::temp_dir().join(format!("eventflow-{}", uuid::Uuid::now_v7()));
+        let options = SqliteConnectOptions::new()
+            .filename(&folder)
+            .create_if_missing(true)
+            .busy_timeout(std::time::Duration::ZERO);
+        let mut holder = SqliteConnection::connect_with(&options).await.unwrap();
+        let mut other = SqliteConnection::connect_with(&options).await.unwrap();
+        let _held = holder.begin_with("BEGIN IMMEDIATE").await.unwrap();
+
+        let busy = other.begin_with("BEGIN IMMEDIATE").await.err().unwrap();
+        std::fs::remove_file(&folder).unwrap();
+
+        let error = StockError::Transparent(busy);
+        assert!(error.source().is_some(), "the chain skips `sqlx::Error`");
+        assert_eq!(infrastructure(&error), Some(LossKind::Conflict));
+    }
+}

@@ -1,0 +1,165 @@
+//! A row as both databases give it, and how it becomes an event again.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{
+    envelope::{Envelope, Metadata, Payload},
+    inbox::{Arrival, DeadLetter, Insertion, Lease, Recovery, Row, Status},
+};
+
+/// How the `event_id` of an entry begins that could not be read.
+pub(crate) const MALFORMED: &str = "malformed:";
+
+/// Column `headers`: what travels beside the event.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Headers {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    traceparent: Option<String>,
+}
+
+/// Writes column `headers`; `None` if there is nothing to write.
+pub(crate) fn headers_of(metadata: &Metadata) -> Option<String> {
+    let traceparent = Some(metadata.traceparent.clone()?);
+    serde_json::to_string(&Headers { traceparent }).ok()
+}
+
+/// What the column `stream_id` holds, which is never null: Python writes the empty text.
+pub(crate) fn stream_id_of(arrival: &Arrival) -> String {
+    arrival.metadata.stream_id.clone().unwrap_or_default()
+}
+
+/// Replaces NUL, which Postgres's text cannot hold, so that both databases store the same.
+pub(crate) fn storable(message: &str) -> String {
+    message.replace('\0', "\u{fffd}")
+}
+
+/// Sorts the rows that an insert answered, whose ids were given in the order of the batch.
+pub(crate) fn insertion(ids: &[Uuid], entered: Vec<(String, Record)>) -> Insertion {
+    let duplicates = ids.len().saturating_sub(entered.len());
+    let mut insertion = Insertion {
+        duplicates: u64::try_from(duplicates).unwrap_or(u64::MAX),
+        ..Insertion::default()
+    };
+    let mut by_id = HashMap::new();
+    for (status, record) in entered {
+        if status == Status::Processing.as_str() {
+            by_id.insert(record.id, record);
+        } else if status == Status::DeadLetter.as_str() {
+            insertion.dead_letters += 1;
+        } else {
+            insertion.parked += 1;
+        }
+    }
+    let in_order = ids.iter().filter_map(|id| by_id.remove(id));
+    insertion.rows = in_order.map(Record::into_row).collect();
+    insertion
+}
+
+/// Reads what the recovery of at most one row answered.
+pub(crate) fn recovery(recovered: Option<(String, Record)>) -> Recovery {
+    match recovered {
+        None => Recovery::None,
+        Some((status, record)) if status == Status::DeadLetter.as_str() => {
+            Recovery::DeadLetter(Box::new(record.into_metadata()))
+        }
+        Some((_, record)) => Recovery::Run(Box::new(record.into_row())),
+    }
+}
+
+/// The columns that make an event and its claim.
+#[derive(Debug)]
+pub(crate) struct Record {
+    pub(crate) id: Uuid,
+    pub(crate) token: i64,
+    pub(crate) event_id: String,
+    pub(crate) stream_id: String,
+    pub(crate) event_type: String,
+    pub(crate) aggregate_id: Uuid,
+    pub(crate) correlation_id: Option<String>,
+    pub(crate) causation_id: Option<String>,
+    pub(crate) occurred_on: DateTime<Utc>,
+    pub(crate) payload: String,
+    pub(crate) headers: Option<String>,
+    pub(crate) raw: Option<Vec<u8>>,
+    pub(crate) retry_count: i32,
+    pub(crate) max_retries: i32,
+}
+
+impl Record {
+    /// The row, for the one who claimed it.
+    pub(crate) fn into_row(self) -> Row {
+        let lease = Lease {
+            id: self.id,
+            token: self.token,
+        };
+        let (retry_count, max_retries) = (self.retry_count, self.max_retries);
+        let (envelope, _) = self.into_envelope();
+        Row {
+            lease,
+            envelope,
+            retry_count,
+            max_retries,
+        }
+    }
+
+    /// The row, for those who look at what is kept.
+    pub(crate) fn into_dead_letter(
+        self,
+        error_message: Option<String>,
+        last_error_at: DateTime<Utc>,
+    ) -> DeadLetter {
+        let (id, retry_count) = (self.id, self.retry_count);
+        let (envelope, raw) = self.into_envelope();
+        DeadLetter {
+            id,
+            envelope,
+            retry_count,
+            error_message: error_message.unwrap_or_default(),
+            last_error_at,
+            raw,
+        }
+    }
+
+    /// The metadata alone.
+    pub(crate) fn into_metadata(self) -> Metadata {
+        self.into_envelope().0.metadata().clone()
+    }
+
+    /// The event, and the bytes that are not its payload.
+    fn into_envelope(self) -> (Envelope, Option<Vec<u8>>) {
+        // An event that could be read has bytes only if the column refused its payload: then they
+        // are the payload, and what the column holds stands in for it.
+        let (payload, raw) = match self.raw {
+            Some(raw) if !self.event_id.starts_with(MALFORMED) => match String::from_utf8(raw) {
+                Ok(payload) => (payload, None),
+                Err(error) => (self.payload, Some(error.into_bytes())),
+            },
+            raw => (self.payload, raw),
+        };
+        let headers: Headers = self
+            .headers
+            .and_then(|headers| serde_json::from_str(&headers).ok())
+            .unwrap_or_default();
+        let metadata = Metadata {
+            event_id: self.event_id,
+            event_type: self.event_type,
+            aggregate_id: self.aggregate_id,
+            occurred_on: self.occurred_on,
+            correlation_id: self.correlation_id,
+            causation_id: self.causation_id,
+            traceparent: headers.traceparent,
+            stream_id: Some(self.stream_id).filter(|id| !id.is_empty()),
+            attempt: u32::try_from(self.retry_count)
+                .unwrap_or(0)
+                .saturating_add(1),
+        };
+        (
+            Envelope::from_parts(metadata, Payload::from_checked(payload)),
+            raw,
+        )
+    }
+}

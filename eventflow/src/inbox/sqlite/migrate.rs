@@ -1,0 +1,146 @@
+//! Creates the table, and checks it.
+
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, SqliteConnection};
+
+use crate::{
+    error::{Error, ErrorKind},
+    inbox::identifier::Identifier,
+};
+
+const INBOX: &str = include_str!("../../../migrations/sqlite/0001_inbox.sql");
+
+/// The version that this crate's files lead to.
+const VERSION: i64 = 1;
+
+/// Every column that the statements name.
+const COLUMNS: [&str; 24] = [
+    "id",
+    "event_id",
+    "stream_id",
+    "event_type",
+    "aggregate_id",
+    "correlation_id",
+    "occurred_on",
+    "payload",
+    "status",
+    "retry_count",
+    "max_retries",
+    "received_at",
+    "processed_at",
+    "next_retry_at",
+    "error_message",
+    "last_error_at",
+    "causation_id",
+    "headers",
+    "raw",
+    "consumer",
+    "locked_by",
+    "locked_until",
+    "lock_token",
+    "recovering",
+];
+
+/// The SQL that creates the table and its indexes.
+pub(super) fn schema_sql(table: &Identifier) -> String {
+    let mut sql = INBOX.replace("{table}", &table.to_string());
+    for index in ["ix_due", "ix_lapsed", "ix_processed", "ix_dead"] {
+        let (_, suffix) = index.split_at(3);
+        let name = format!("\"ix_{}_{suffix}\"", table.as_str());
+        sql = sql.replace(&format!("{{{index}}}"), &name);
+    }
+    sql
+}
+
+/// Creates what is missing. The write lock that the transaction takes at once makes it safe when
+/// many processes call it together.
+pub(super) async fn migrate(
+    connection: &mut SqliteConnection,
+    table: &Identifier,
+) -> Result<(), Error> {
+    let failed = |error| failed(table, error);
+    let mut transaction = connection
+        .begin_with("BEGIN IMMEDIATE")
+        .await
+        .map_err(failed)?;
+    let history = format!("\"{}_migrations\"", table.as_str());
+    transaction
+        .execute(AssertSqlSafe(format!(
+            "CREATE TABLE IF NOT EXISTS {history} (
+                 version INTEGER NOT NULL PRIMARY KEY,
+                 applied_at INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000000 AS INTEGER))
+             ) STRICT"
+        )))
+        .await
+        .map_err(failed)?;
+    let applied: Option<i64> =
+        sqlx::query_scalar(AssertSqlSafe(format!("SELECT MAX(version) FROM {history}")))
+            .fetch_one(&mut *transaction)
+            .await
+            .map_err(failed)?;
+    if applied.is_none() {
+        if columns(&mut transaction, table).await?.is_empty() {
+            transaction
+                .execute(AssertSqlSafe(schema_sql(table)))
+                .await
+                .map_err(failed)?;
+        }
+        sqlx::query(AssertSqlSafe(format!(
+            "INSERT INTO {history} (version) VALUES ($1)"
+        )))
+        .bind(VERSION)
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
+    }
+    check(&mut transaction, table).await?;
+    transaction.commit().await.map_err(failed)
+}
+
+/// Checks that the table has every column.
+pub(super) async fn check(
+    connection: &mut SqliteConnection,
+    table: &Identifier,
+) -> Result<(), Error> {
+    let there = columns(connection, table).await?;
+    if there.is_empty() {
+        return Err(Error::new(
+            ErrorKind::Schema,
+            format!("there is no table {table}; call `migrate()`, or apply `schema_sql()`"),
+        ));
+    }
+    if !there.iter().any(|column| column == "consumer") {
+        return Err(Error::new(
+            ErrorKind::Schema,
+            format!(
+                "table {table} is not an inbox of this crate's; SQLite tables of other makers are not adopted: choose another name with `table(…)`"
+            ),
+        ));
+    }
+    let missing = COLUMNS
+        .into_iter()
+        .find(|&column| !there.iter().any(|there| there == column));
+    match missing {
+        None => Ok(()),
+        Some(column) => Err(Error::new(
+            ErrorKind::Schema,
+            format!(
+                "table {table} has no column `{column}`; it is older than this version: call `migrate()`, or apply `schema_sql()`"
+            ),
+        )),
+    }
+}
+
+async fn columns(
+    connection: &mut SqliteConnection,
+    table: &Identifier,
+) -> Result<Vec<String>, Error> {
+    sqlx::query_scalar("SELECT name FROM pragma_table_info($1)")
+        .bind(table.as_str())
+        .fetch_all(connection)
+        .await
+        .map_err(|error| failed(table, error))
+}
+
+fn failed(table: &Identifier, error: sqlx::Error) -> Error {
+    super::failed(format!("table {table} could not be prepared"), error)
+}

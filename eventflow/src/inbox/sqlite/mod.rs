@@ -1,0 +1,397 @@
+//! The inbox in SQLite: a file, or a database in memory.
+//!
+//! SQLite has one writer at a time, so there is one connection that writes, and units of work run
+//! one after the other. Reading goes through connections of its own.
+
+mod builder;
+mod migrate;
+mod row;
+mod sql;
+mod unit;
+
+use std::{fmt, path::Path, sync::Arc, time::Duration};
+
+use sqlx::{
+    Row as _, Sqlite, SqliteConnection, SqlitePool,
+    pool::PoolConnection,
+    sqlite::{SqliteArguments, SqliteRow},
+};
+use uuid::Uuid;
+
+pub use self::{builder::SqliteInboxBuilder, unit::SqliteUnit};
+use self::{
+    row::{lease, record, time},
+    sql::{Sql, Statements},
+};
+use crate::{
+    error::{Error, ErrorKind},
+    inbox::{
+        Arrival, Counts, DeadLetter, Demand, Due, Holder, Inbox, Insertion, Lease, Recovery,
+        Retention, Row, UnitLost,
+        batch::{arrivals_json, json, leases_json, micros},
+        database_error::infrastructure,
+        identifier::Identifier,
+        record::{insertion, recovery},
+        sealed::Sealed,
+        task::uncut,
+    },
+};
+
+/// The inbox in a SQLite file or in memory.
+///
+/// One process at a time: a handler that takes the transaction holds the database's only write
+/// lock. Cloning is cheap.
+///
+/// # Examples
+/// ```
+/// use eventflow::prelude::*;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> eventflow::Result<()> {
+/// let inbox = SqliteInbox::in_memory().await?;
+/// inbox.migrate().await?;
+/// assert_eq!(inbox.counts("billing").await?.pending, 0);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct SqliteInbox {
+    database: Arc<Database>,
+}
+
+struct Database {
+    table: Identifier,
+    statements: Arc<Statements>,
+    writer: SqlitePool,
+    reader: SqlitePool,
+    /// Keeps a database in memory alive while the writer's connection is replaced. The lock only
+    /// makes the connection `Sync`.
+    _anchor: Option<std::sync::Mutex<SqliteConnection>>,
+}
+
+impl SqliteInbox {
+    /// Opens a database file; one that is not there is created.
+    ///
+    /// Write-ahead log, `synchronous = FULL`, foreign keys checked, five seconds of patience with
+    /// other writers.
+    ///
+    /// # Errors
+    /// If the file cannot be opened.
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
+        Self::builder(path).open().await
+    }
+
+    /// Opens a new database in memory, which lasts as long as this value and its clones.
+    ///
+    /// # Errors
+    /// If SQLite cannot start.
+    pub async fn in_memory() -> Result<Self, Error> {
+        SqliteInboxBuilder::memory().open().await
+    }
+
+    /// Starts with the settings of a database file.
+    pub fn builder(path: impl AsRef<Path>) -> SqliteInboxBuilder {
+        SqliteInboxBuilder::file(path.as_ref())
+    }
+
+    /// The SQL that creates the table `event_inbox`, for teams with migrations of their own; for
+    /// another name see [`SqliteInboxBuilder::schema_sql`].
+    pub fn schema_sql() -> String {
+        SqliteInboxBuilder::memory()
+            .schema_sql()
+            .unwrap_or_default()
+    }
+
+    /// The connection that writes, as a pool: for tables of one's own in the same database.
+    ///
+    /// Waits while a unit of work is open; a handler that waits for it waits for itself.
+    pub fn pool(&self) -> &SqlitePool {
+        &self.database.writer
+    }
+
+    /// Runs one statement and gives its rows.
+    async fn rows(
+        &self,
+        pool: &SqlitePool,
+        what: &'static str,
+        statement: Statement,
+    ) -> Result<Vec<SqliteRow>, Error> {
+        let pool = pool.clone();
+        let table = self.database.table.clone();
+        uncut(async move {
+            statement
+                .fetch_all(&pool)
+                .await
+                .map_err(|error| failed(format!("{what} in {table}"), error))
+        })
+        .await
+    }
+
+    /// Runs one writing statement and counts the rows that it changed.
+    async fn change(&self, what: &'static str, statement: Statement) -> Result<u64, Error> {
+        let pool = self.database.writer.clone();
+        let table = self.database.table.clone();
+        uncut(async move {
+            let done = statement.execute(&pool).await;
+            done.map(|done| done.rows_affected())
+                .map_err(|error| failed(format!("{what} in {table}"), error))
+        })
+        .await
+    }
+
+    /// Reads rows that one statement gave.
+    fn read<T>(
+        &self,
+        rows: &[SqliteRow],
+        read: impl Fn(&SqliteRow) -> Result<T, sqlx::Error>,
+    ) -> Result<Vec<T>, Error> {
+        rows.iter()
+            .map(read)
+            .collect::<Result<_, _>>()
+            .map_err(|error| {
+                let table = &self.database.table;
+                failed(format!("a row of {table} cannot be read"), error)
+            })
+    }
+
+    /// Writes a batch for one statement.
+    fn batch(&self, batch: Result<String, sqlx::Error>) -> Result<String, Error> {
+        batch.map_err(|error| {
+            let table = &self.database.table;
+            failed(format!("a batch for {table} cannot be written"), error)
+        })
+    }
+}
+
+/// A statement with its values.
+type Statement = sqlx::query::Query<'static, Sqlite, SqliteArguments>;
+
+fn statement(sql: &Sql) -> Statement {
+    sqlx::query(sql.text())
+}
+
+impl Sealed for SqliteInbox {}
+
+impl Inbox for SqliteInbox {
+    type Connection = SqliteConnection;
+    type Unit = SqliteUnit;
+
+    async fn migrate(&self) -> Result<(), Error> {
+        let database = Arc::clone(&self.database);
+        uncut(async move {
+            let mut connection = database.connection().await?;
+            migrate::migrate(&mut connection, &database.table).await
+        })
+        .await
+    }
+
+    async fn check_schema(&self) -> Result<(), Error> {
+        let database = Arc::clone(&self.database);
+        uncut(async move {
+            let mut connection = database.connection().await?;
+            migrate::check(&mut connection, &database.table).await
+        })
+        .await
+    }
+
+    /// One connection writes, whatever the demand: SQLite takes no more.
+    fn sized_for(&self, _demand: Demand) -> Result<Self, Error> {
+        Ok(self.clone())
+    }
+
+    async fn insert(&self, holder: &Holder, arrivals: Vec<Arrival>) -> Result<Insertion, Error> {
+        let (batch, ids) = arrivals_json(&arrivals, |_| false)
+            .map_err(|error| failed("a batch of events cannot be written", error))?;
+        let statement = statement(&self.database.statements.insert)
+            .bind(batch)
+            .bind(holder.consumer.clone())
+            .bind(holder.name.clone())
+            .bind(micros(holder.lease));
+        let rows = self
+            .rows(
+                &self.database.writer,
+                "events could not be stored",
+                statement,
+            )
+            .await?;
+        let entered = self.read(&rows, |row| {
+            let status: String = row.try_get("status")?;
+            Ok((status, record(row)?))
+        })?;
+        Ok(insertion(&ids, entered))
+    }
+
+    async fn claim(&self, holder: &Holder, due: Due, limit: u32) -> Result<Vec<Row>, Error> {
+        let statements = &self.database.statements;
+        let sql = match due {
+            Due::Now => &statements.claim_now,
+            Due::Later => &statements.claim_later,
+        };
+        let statement = statement(sql)
+            .bind(holder.consumer.clone())
+            .bind(limit)
+            .bind(holder.name.clone())
+            .bind(micros(holder.lease));
+        let rows = self
+            .rows(
+                &self.database.writer,
+                "events could not be claimed",
+                statement,
+            )
+            .await?;
+        let mut claimed = self.read(&rows, |row| {
+            let due: i64 = row.try_get("due")?;
+            Ok((due, record(row)?))
+        })?;
+        claimed.sort_by_key(|(due, record)| (*due, record.id));
+        Ok(claimed
+            .into_iter()
+            .map(|(_, record)| record.into_row())
+            .collect())
+    }
+
+    async fn recover(&self, holder: &Holder) -> Result<Recovery, Error> {
+        let statement = statement(&self.database.statements.recover)
+            .bind(holder.consumer.clone())
+            .bind(holder.name.clone())
+            .bind(micros(holder.lease));
+        let what = "a lapsed row could not be recovered";
+        let rows = self.rows(&self.database.writer, what, statement).await?;
+        let recovered = self.read(&rows, |row| {
+            let status: String = row.try_get("status")?;
+            Ok((status, record(row)?))
+        })?;
+        Ok(recovery(recovered.into_iter().next()))
+    }
+
+    async fn extend(&self, holder: &Holder, leases: Vec<Lease>) -> Result<Vec<Lease>, Error> {
+        let statement = statement(&self.database.statements.extend)
+            .bind(self.batch(leases_json(&leases))?)
+            .bind(holder.name.clone())
+            .bind(micros(holder.lease));
+        let what = "leases could not be extended";
+        let rows = self.rows(&self.database.writer, what, statement).await?;
+        self.read(&rows, lease)
+    }
+
+    async fn release(&self, leases: Vec<Lease>, delay: Duration) -> Result<u64, Error> {
+        let statement = statement(&self.database.statements.release)
+            .bind(self.batch(leases_json(&leases))?)
+            .bind(micros(delay));
+        self.change("events could not be handed back", statement)
+            .await
+    }
+
+    async fn begin(&self) -> Result<SqliteUnit, UnitLost> {
+        let database = Arc::clone(&self.database);
+        uncut(async move {
+            let connection = database.writer.acquire().await;
+            let connection =
+                connection.map_err(|error| unit::lost("a unit of work could not begin", error))?;
+            SqliteUnit::begin(connection, Arc::clone(&database.statements)).await
+        })
+        .await
+    }
+
+    async fn next_due(&self, consumer: &str) -> Result<Option<Duration>, Error> {
+        let statement = statement(&self.database.statements.next_due).bind(consumer.to_owned());
+        let what = "the next run could not be looked up";
+        let rows = self.rows(&self.database.reader, what, statement).await?;
+        let waits = self.read(&rows, |row| row.try_get::<i64, _>(0))?;
+        Ok(waits
+            .first()
+            .map(|&wait| Duration::from_micros(u64::try_from(wait).unwrap_or(0))))
+    }
+
+    async fn unpark(&self, consumer: &str, event_types: Option<&[&str]>) -> Result<u64, Error> {
+        let event_types = event_types
+            .map(|types| self.batch(json(types)))
+            .transpose()?;
+        let statement = statement(&self.database.statements.unpark)
+            .bind(consumer.to_owned())
+            .bind(event_types);
+        self.change("parked events could not be made due", statement)
+            .await
+    }
+
+    async fn purge(&self, consumer: &str, retention: Retention, limit: u32) -> Result<u64, Error> {
+        let statement = statement(&self.database.statements.purge)
+            .bind(consumer.to_owned())
+            .bind(micros(retention.processed))
+            .bind(micros(retention.dead_letter))
+            .bind(limit);
+        self.change("finished rows could not be deleted", statement)
+            .await
+    }
+
+    async fn counts(&self, consumer: &str) -> Result<Counts, Error> {
+        let statement = statement(&self.database.statements.counts).bind(consumer.to_owned());
+        let what = "rows could not be counted";
+        let rows = self.rows(&self.database.reader, what, statement).await?;
+        let counts = self.read(&rows, |row| {
+            let count = |index| {
+                let count: i64 = row.try_get(index)?;
+                Ok::<_, sqlx::Error>(u64::try_from(count).unwrap_or(0))
+            };
+            Ok(Counts {
+                pending: count(0)?,
+                processing: count(1)?,
+                processed: count(2)?,
+                failed: count(3)?,
+                dead_letter: count(4)?,
+            })
+        })?;
+        Ok(counts.into_iter().next().unwrap_or_default())
+    }
+
+    async fn dead_letters(&self, consumer: &str, limit: u32) -> Result<Vec<DeadLetter>, Error> {
+        let statement = statement(&self.database.statements.dead_letters)
+            .bind(consumer.to_owned())
+            .bind(limit);
+        let what = "dead letters could not be listed";
+        let rows = self.rows(&self.database.reader, what, statement).await?;
+        self.read(&rows, |row| {
+            let died_at = time(row.try_get("died_at")?)?;
+            Ok(record(row)?.into_dead_letter(row.try_get("error_message")?, died_at))
+        })
+    }
+
+    async fn requeue(&self, consumer: &str, ids: &[Uuid]) -> Result<u64, Error> {
+        let statement = statement(&self.database.statements.requeue)
+            .bind(consumer.to_owned())
+            .bind(self.batch(json(ids))?);
+        self.change("dead letters could not be requeued", statement)
+            .await
+    }
+
+    async fn discard(&self, consumer: &str, ids: &[Uuid]) -> Result<u64, Error> {
+        let statement = statement(&self.database.statements.discard)
+            .bind(consumer.to_owned())
+            .bind(self.batch(json(ids))?);
+        self.change("dead letters could not be deleted", statement)
+            .await
+    }
+}
+
+impl Database {
+    async fn connection(&self) -> Result<PoolConnection<Sqlite>, Error> {
+        let connection = self.writer.acquire().await;
+        connection.map_err(|error| failed("the database gave no connection", error))
+    }
+}
+
+impl fmt::Debug for SqliteInbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteInbox")
+            .field("table", &self.database.table.as_str())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the database refused, or could not be asked.
+fn failed(message: impl Into<String>, error: sqlx::Error) -> Error {
+    let transient = infrastructure(&error).is_some();
+    Error::new(ErrorKind::Inbox, message)
+        .transient(transient)
+        .with_source(error)
+}

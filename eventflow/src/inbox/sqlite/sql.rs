@@ -1,0 +1,220 @@
+//! The statements, written once per inbox for its table's name.
+
+use std::sync::Arc;
+
+use sqlx::AssertSqlSafe;
+
+use crate::inbox::identifier::Identifier;
+
+/// A statement's text: made of constants and an [`Identifier`], never of values.
+#[derive(Debug, Clone)]
+pub(super) struct Sql(Arc<str>);
+
+impl Sql {
+    fn new(template: &str, table: &Identifier) -> Self {
+        let text = template
+            .replace("{table}", &table.to_string())
+            .replace("{columns}", COLUMNS)
+            .replace("{now}", NOW)
+            .replace("{due}", "COALESCE(next_retry_at, received_at)");
+        Self(Arc::from(text))
+    }
+
+    /// The text, for sqlx.
+    pub(super) fn text(&self) -> AssertSqlSafe<Arc<str>> {
+        AssertSqlSafe(Arc::clone(&self.0))
+    }
+}
+
+/// The database's clock in microseconds.
+const NOW: &str = "CAST(unixepoch('subsec') * 1000000 AS INTEGER)";
+
+/// What [`record`](super::row::record) reads.
+const COLUMNS: &str = "id, lock_token, event_id, stream_id, event_type, aggregate_id, \
+    correlation_id, causation_id, occurred_on, payload, headers, raw, retry_count, max_retries";
+
+/// Every statement of an inbox.
+#[derive(Debug)]
+pub(super) struct Statements {
+    pub(super) insert: Sql,
+    pub(super) claim_now: Sql,
+    pub(super) claim_later: Sql,
+    pub(super) recover: Sql,
+    pub(super) extend: Sql,
+    pub(super) release: Sql,
+    pub(super) settle: Sql,
+    pub(super) next_due: Sql,
+    pub(super) unpark: Sql,
+    pub(super) purge: Sql,
+    pub(super) counts: Sql,
+    pub(super) dead_letters: Sql,
+    pub(super) requeue: Sql,
+    pub(super) discard: Sql,
+}
+
+impl Statements {
+    /// Writes the statements for a table.
+    pub(super) fn new(table: &Identifier) -> Self {
+        let sql = |template: &str| Sql::new(template, table);
+        let claim = |horizon: &str| sql(&CLAIM.replace("{horizon}", horizon));
+        Self {
+            insert: sql(INSERT),
+            claim_now: claim("<= {now}"),
+            claim_later: claim("< 9223372036854775807"),
+            recover: sql(RECOVER),
+            extend: sql(EXTEND),
+            release: sql(RELEASE),
+            settle: sql(SETTLE),
+            next_due: sql(NEXT_DUE),
+            unpark: sql(UNPARK),
+            purge: sql(PURGE),
+            counts: sql(COUNTS),
+            dead_letters: sql(DEAD_LETTERS),
+            requeue: sql(REQUEUE),
+            discard: sql(DISCARD),
+        }
+    }
+}
+
+/// `$1` the arrivals as a JSON array, `$2` consumer, `$3` holder, `$4` lease.
+/// `WHERE TRUE` keeps the parser from taking `ON` for a join's.
+const INSERT: &str = "
+    INSERT INTO {table} (
+        id, event_id, stream_id, event_type, aggregate_id, correlation_id, causation_id,
+        occurred_on, payload, headers, raw, status, max_retries, next_retry_at, error_message,
+        consumer, received_at, last_error_at, locked_by, locked_until, lock_token)
+    SELECT
+        value ->> 'id', value ->> 'event_id', value ->> 'stream_id', value ->> 'event_type',
+        value ->> 'aggregate_id', value ->> 'correlation_id', value ->> 'causation_id',
+        value ->> 'occurred_on', value ->> 'payload', value ->> 'headers',
+        unhex(value ->> 'raw'), value ->> 'status', value ->> 'max_retries',
+        CASE value ->> 'status' WHEN 'pending' THEN 9223372036854775807 END,
+        value ->> 'error_message',
+        $2, {now},
+        CASE value ->> 'status' WHEN 'dead_letter' THEN {now} END,
+        CASE value ->> 'status' WHEN 'processing' THEN $3 END,
+        CASE value ->> 'status' WHEN 'processing' THEN {now} + $4 END,
+        value ->> 'status' = 'processing'
+    FROM json_each($1) WHERE TRUE ORDER BY key
+    ON CONFLICT (consumer, event_id) DO NOTHING
+    RETURNING {columns}, status";
+
+/// `$1` consumer, `$2` limit, `$3` holder, `$4` lease.
+const CLAIM: &str = "
+    UPDATE {table} SET
+        status = 'processing', locked_by = $3, locked_until = {now} + $4,
+        lock_token = lock_token + 1, recovering = 0
+    WHERE id IN (
+        SELECT id FROM {table}
+        WHERE consumer = $1 AND status IN ('pending', 'failed') AND {due} {horizon}
+        ORDER BY {due}, id LIMIT $2)
+    RETURNING {columns}, {due} AS due";
+
+/// `$1` consumer, `$2` holder, `$3` lease. Every expression sees the row as it was.
+const RECOVER: &str = "
+    UPDATE {table} SET
+        status = CASE WHEN recovering AND max_retries > 0 AND retry_count + 1 >= max_retries
+            THEN 'dead_letter' ELSE 'processing' END,
+        locked_by = CASE WHEN recovering AND max_retries > 0 AND retry_count + 1 >= max_retries
+            THEN NULL ELSE $2 END,
+        locked_until = CASE WHEN recovering AND max_retries > 0 AND retry_count + 1 >= max_retries
+            THEN NULL ELSE {now} + $3 END,
+        recovering = CASE WHEN recovering AND max_retries > 0 AND retry_count + 1 >= max_retries
+            THEN 0 ELSE 1 END,
+        next_retry_at = CASE WHEN recovering AND max_retries > 0 AND retry_count + 1 >= max_retries
+            THEN NULL ELSE next_retry_at END,
+        error_message = CASE WHEN recovering
+            THEN 'crash_loop: the process that ran the event alone ended without an answer'
+            ELSE error_message END,
+        last_error_at = CASE WHEN recovering THEN {now} ELSE last_error_at END,
+        retry_count = retry_count + recovering,
+        lock_token = lock_token + 1
+    WHERE id = (
+        SELECT id FROM {table}
+        WHERE consumer = $1 AND status = 'processing'
+            AND (locked_until IS NULL OR locked_until < {now})
+        ORDER BY locked_until NULLS FIRST, id LIMIT 1)
+    RETURNING {columns}, status";
+
+/// `$1` the claims as a JSON array, `$2` holder, `$3` lease.
+const EXTEND: &str = "
+    UPDATE {table} SET locked_until = {now} + $3
+    FROM (SELECT value ->> 'id' AS claimed, value ->> 'token' AS token FROM json_each($1))
+    WHERE id = claimed AND lock_token = token AND status = 'processing' AND locked_by = $2
+    RETURNING id, lock_token";
+
+/// `$1` the claims as a JSON array, `$2` delay.
+const RELEASE: &str = "
+    UPDATE {table} SET
+        status = CASE retry_count WHEN 0 THEN 'pending' ELSE 'failed' END,
+        next_retry_at = {now} + $2,
+        locked_by = NULL, locked_until = NULL, recovering = 0
+    FROM (SELECT value ->> 'id' AS claimed, value ->> 'token' AS token FROM json_each($1))
+    WHERE id = claimed AND lock_token = token AND status = 'processing'";
+
+/// `$1` the settlements as a JSON array.
+const SETTLE: &str = "
+    UPDATE {table} SET
+        status = settled.status, retry_count = settled.retry_count,
+        processed_at = CASE settled.status WHEN 'processed' THEN {now} END,
+        next_retry_at = CASE settled.status
+            WHEN 'failed' THEN {now} + settled.delay
+            WHEN 'pending' THEN 9223372036854775807 END,
+        error_message = settled.error_message,
+        last_error_at = CASE WHEN settled.status IN ('failed', 'dead_letter')
+            THEN {now} ELSE last_error_at END,
+        locked_by = NULL, locked_until = NULL, recovering = 0
+    FROM (
+        SELECT value ->> 'id' AS claimed, value ->> 'token' AS token,
+            value ->> 'status' AS status, value ->> 'retry_count' AS retry_count,
+            value ->> 'delay' AS delay, value ->> 'error_message' AS error_message
+        FROM json_each($1)) AS settled
+    WHERE id = claimed AND lock_token = token AND {table}.status = 'processing'
+    RETURNING id, lock_token";
+
+const NEXT_DUE: &str = "
+    SELECT MAX(0, {due} - {now}) FROM {table}
+    WHERE consumer = $1 AND status IN ('pending', 'failed') AND {due} < 9223372036854775807
+    ORDER BY {due} LIMIT 1";
+
+/// `$1` consumer, `$2` the event types as a JSON array.
+const UNPARK: &str = "
+    UPDATE {table} SET next_retry_at = NULL
+    WHERE consumer = $1 AND status IN ('pending', 'failed') AND {due} = 9223372036854775807
+        AND ($2 IS NULL OR event_type IN (SELECT value FROM json_each($2)))";
+
+/// `$1` consumer, `$2` and `$3` the ages of processed rows and dead letters, `$4` limit.
+const PURGE: &str = "
+    DELETE FROM {table} WHERE id IN (
+        SELECT id FROM {table}
+        WHERE consumer = $1 AND status = 'processed' AND processed_at < {now} - $2
+        UNION ALL
+        SELECT id FROM {table}
+        WHERE consumer = $1 AND status = 'dead_letter'
+            AND COALESCE(last_error_at, received_at) < {now} - $3
+        LIMIT $4)";
+
+const COUNTS: &str = "
+    SELECT
+        COUNT(*) FILTER (WHERE status = 'pending'), COUNT(*) FILTER (WHERE status = 'processing'),
+        COUNT(*) FILTER (WHERE status = 'processed'), COUNT(*) FILTER (WHERE status = 'failed'),
+        COUNT(*) FILTER (WHERE status = 'dead_letter')
+    FROM {table} WHERE consumer = $1";
+
+const DEAD_LETTERS: &str = "
+    SELECT {columns}, error_message, COALESCE(last_error_at, received_at) AS died_at
+    FROM {table} WHERE consumer = $1 AND status = 'dead_letter'
+    ORDER BY COALESCE(last_error_at, received_at) DESC, id DESC LIMIT $2";
+
+/// `$1` consumer, `$2` the ids as a JSON array.
+const REQUEUE: &str = "
+    UPDATE {table} SET
+        status = 'pending', retry_count = 0, next_retry_at = NULL, error_message = NULL
+    WHERE consumer = $1 AND status = 'dead_letter' AND event_id NOT LIKE 'malformed:%'
+        AND id IN (SELECT value FROM json_each($2))";
+
+/// `$1` consumer, `$2` the ids as a JSON array.
+const DISCARD: &str = "
+    DELETE FROM {table}
+    WHERE consumer = $1 AND status = 'dead_letter'
+        AND id IN (SELECT value FROM json_each($2))";

@@ -1,0 +1,211 @@
+//! An open transaction on the writer's connection, with some events in it.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use sqlx::{Connection as _, Executor as _, Sqlite, SqliteConnection, pool::PoolConnection};
+
+use super::{Statements, row::lease};
+use crate::inbox::{
+    Lease, LossKind, Settlement, Unit, UnitLost,
+    batch::settlements_json,
+    database_error::{code, infrastructure},
+    sealed::Sealed,
+    transaction,
+};
+
+/// How many of SQLite's instructions run between two looks at whether to stop.
+const INSTRUCTIONS_BETWEEN_LOOKS: i32 = 1_000;
+
+/// An open transaction of a [`SqliteInbox`](super::SqliteInbox).
+pub struct SqliteUnit {
+    connection: PoolConnection<Sqlite>,
+    statements: Arc<Statements>,
+    guard: Arc<Guard>,
+    /// Committed, and fit for the pool.
+    finished: bool,
+}
+
+/// What the connection's hooks look at.
+#[derive(Debug, Default)]
+struct Guard {
+    /// Only a commit of the engine's passes: a handler's own, and statements that would commit
+    /// by themselves after the transaction has ended, are vetoed.
+    may_commit: AtomicBool,
+    /// The running statement is to stop.
+    interrupted: AtomicBool,
+}
+
+impl SqliteUnit {
+    /// Opens a transaction. To be run in a task that is not cut.
+    pub(super) async fn begin(
+        mut connection: PoolConnection<Sqlite>,
+        statements: Arc<Statements>,
+    ) -> Result<Self, UnitLost> {
+        let began = transaction::begin::<Sqlite>(&mut connection, "BEGIN IMMEDIATE").await;
+        // From here on, whatever ends the unit early also ends the connection.
+        let mut unit = Self {
+            connection,
+            statements,
+            guard: Arc::default(),
+            finished: false,
+        };
+        began.map_err(|error| lost("a unit of work could not begin", error))?;
+        unit.set_hooks().await?;
+        unit.run("SAVEPOINT eventflow_unit", "a unit of work could not begin")
+            .await?;
+        Ok(unit)
+    }
+
+    async fn set_hooks(&mut self) -> Result<(), UnitLost> {
+        let (committing, running) = (Arc::clone(&self.guard), Arc::clone(&self.guard));
+        let mut handle = self
+            .connection
+            .lock_handle()
+            .await
+            .map_err(|error| lost("a unit of work could not begin", error))?;
+        handle.set_commit_hook(move || committing.may_commit.load(Ordering::Acquire));
+        handle.set_progress_handler(INSTRUCTIONS_BETWEEN_LOOKS, move || {
+            !running.interrupted.load(Ordering::Acquire)
+        });
+        Ok(())
+    }
+
+    async fn run(&mut self, statement: &'static str, failed: &str) -> Result<(), UnitLost> {
+        match self.connection.execute(statement).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(lost(failed, error)),
+        }
+    }
+
+    /// A handler that began a transaction and forgot it leaves sqlx's count too high; one whose
+    /// `begin` was cut, too low.
+    fn check_depth(&self) -> Result<(), UnitLost> {
+        if transaction::is_level::<Sqlite>(&self.connection) {
+            Ok(())
+        } else {
+            Err(UnitLost::new(
+                LossKind::Handler,
+                "a handler left a transaction of its own open",
+            ))
+        }
+    }
+
+    /// Waits for the statement that a dropped call may have left behind, and stops it.
+    async fn stop_statement(&mut self) -> Result<(), UnitLost> {
+        self.guard.interrupted.store(true, Ordering::Release);
+        // Answered by the connection's thread when it is done with what came before.
+        let answer = self.connection.ping().await;
+        self.guard.interrupted.store(false, Ordering::Release);
+        answer.map_err(|error| lost("an attempt could not be stopped", error))
+    }
+}
+
+impl Sealed for SqliteUnit {}
+
+impl Unit for SqliteUnit {
+    type Connection = SqliteConnection;
+
+    fn connection(&mut self) -> &mut SqliteConnection {
+        &mut self.connection
+    }
+
+    async fn savepoint(&mut self) -> Result<(), UnitLost> {
+        self.run("SAVEPOINT eventflow_attempt", "an attempt could not begin")
+            .await
+    }
+
+    async fn release(&mut self) -> Result<bool, UnitLost> {
+        self.check_depth()?;
+        self.run(
+            "RELEASE SAVEPOINT eventflow_attempt",
+            "an attempt's transaction is gone; a handler must not end it",
+        )
+        .await?;
+        Ok(true)
+    }
+
+    async fn rollback(&mut self, interrupt: bool) -> Result<(), UnitLost> {
+        if interrupt {
+            self.stop_statement().await?;
+        }
+        self.check_depth()?;
+        self.run(
+            "ROLLBACK TO SAVEPOINT eventflow_attempt",
+            "an attempt's transaction is gone: a handler ended it, or a statement that was stopped did",
+        )
+        .await
+    }
+
+    async fn settle(&mut self, settlements: &[Settlement]) -> Result<Vec<Lease>, UnitLost> {
+        let failed = "rows could not be settled";
+        let settled = settlements_json(settlements).map_err(|error| lost(failed, error))?;
+        let sql = self.statements.settle.text();
+        sqlx::query(sql)
+            .bind(settled)
+            .fetch_all(&mut *self.connection)
+            .await
+            .and_then(|rows| rows.iter().map(lease).collect())
+            .map_err(|error| lost(failed, error))
+    }
+
+    async fn commit(mut self) -> Result<(), UnitLost> {
+        self.check_depth()?;
+        self.run(
+            "RELEASE SAVEPOINT eventflow_unit",
+            "the transaction of a unit of work is gone; a handler must not end it",
+        )
+        .await?;
+        self.guard.may_commit.store(true, Ordering::Release);
+        transaction::commit::<Sqlite>(&mut self.connection)
+            .await
+            .map_err(commit_failed)?;
+        // Committed: from here on the connection is as good as any, once it has no hooks.
+        if let Ok(mut handle) = self.connection.lock_handle().await {
+            handle.remove_commit_hook();
+            handle.remove_progress_handler();
+            drop(handle);
+            self.finished = true;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for SqliteUnit {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.connection.close_on_drop();
+        }
+    }
+}
+
+/// What a unit says that lost its transaction by `error`.
+///
+/// Our own statements are constant, so any other error than the infrastructure's means that the
+/// transaction or the savepoint they name is not there.
+pub(super) fn lost(message: &str, error: sqlx::Error) -> UnitLost {
+    let kind = infrastructure(&error).unwrap_or(LossKind::Handler);
+    UnitLost::new(kind, message).with_source(error)
+}
+
+fn commit_failed(error: sqlx::Error) -> UnitLost {
+    let kind = match code(&error) {
+        // Full disk or I/O error: SQLite may or may not have reached the end of the commit.
+        Some(_) if infrastructure(&error) == Some(LossKind::Infrastructure) => {
+            LossKind::CommitUnknown
+        }
+        Some(_) => infrastructure(&error).unwrap_or(LossKind::Handler),
+        None => LossKind::CommitUnknown,
+    };
+    UnitLost::new(kind, "the commit of a unit of work failed").with_source(error)
+}
+
+impl std::fmt::Debug for SqliteUnit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SqliteUnit")
+            .field("guard", &self.guard)
+            .finish_non_exhaustive()
+    }
+}
