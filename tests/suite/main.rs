@@ -8,5 +8,6 @@
     reason = "a failed helper should fail the test"
 )]
 
+mod inbox;
 mod service;
 mod stream;
