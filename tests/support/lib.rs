@@ -1,1 +1,16 @@
-//! Support for the suites.
+//! Support for the suites: private servers that end with the tests, and a shop to test with.
+
+#![allow(
+    missing_docs,
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a failed helper should fail the test"
+)]
+
+pub mod eventually;
+pub mod running;
+pub mod shop;
