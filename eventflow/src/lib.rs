@@ -16,6 +16,10 @@ pub mod layer;
 pub mod router;
 pub mod stream;
 
+#[cfg(feature = "postgres")]
+#[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
+#[doc(inline)]
+pub use self::inbox::PgInbox;
 #[cfg(feature = "sqlite")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 #[doc(inline)]
@@ -52,6 +56,9 @@ pub mod prelude {
     #[cfg_attr(docsrs, doc(cfg(feature = "macros")))]
     pub use eventflow_macros::{handler, router};
 
+    #[cfg(feature = "postgres")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
+    pub use crate::PgInbox;
     #[cfg(feature = "sqlite")]
     #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
     pub use crate::SqliteInbox;

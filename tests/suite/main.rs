@@ -19,7 +19,18 @@ macro_rules! on_every_database {
                 }
             )*
         }
+
+        mod postgres {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    super::$case::<eventflow_tests::shop::Postgres>().await;
+                }
+            )*
+        }
     };
 }
 
 mod consumer;
+mod service;
+mod stream;

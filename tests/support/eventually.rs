@@ -1,40 +1,23 @@
-//! Waiting for a condition instead of for a time.
+//! Waiting for a condition instead of sleeping.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// No condition of a test takes as long as this.
-pub const DEADLINE: Duration = Duration::from_secs(20);
-
-const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
-
-/// Looks until the condition holds; fails the test if it does not within the deadline.
+/// Waits until a condition holds; fails the test if it does not within `deadline`.
 #[track_caller]
-pub fn eventually<F, Holds>(what: &'static str, mut condition: F) -> impl Future<Output = ()>
+pub fn eventually<F>(deadline: Duration, condition: F) -> impl Future<Output = ()>
 where
-    F: FnMut() -> Holds,
-    Holds: Future<Output = bool>,
+    F: AsyncFn() -> bool,
 {
     let caller = std::panic::Location::caller();
     async move {
-        let end = Instant::now() + DEADLINE;
-        while !condition().await {
-            assert!(Instant::now() < end, "{caller}: still not so: {what}");
-            tokio::time::sleep(BETWEEN_LOOKS).await;
-        }
-    }
-}
-
-/// Waits for an answer; fails the test if none comes within the deadline.
-#[track_caller]
-pub fn within_deadline<F: Future>(
-    what: &'static str,
-    answer: F,
-) -> impl Future<Output = F::Output> {
-    let caller = std::panic::Location::caller();
-    async move {
-        match tokio::time::timeout(DEADLINE, answer).await {
-            Ok(answer) => answer,
-            Err(_) => panic!("{caller}: still waiting for {what}"),
-        }
+        let held = async {
+            while !condition().await {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        assert!(
+            tokio::time::timeout(deadline, held).await.is_ok(),
+            "the condition at {caller} did not hold within {deadline:?}"
+        );
     }
 }

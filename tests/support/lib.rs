@@ -11,6 +11,12 @@
     reason = "a failed helper should fail the test"
 )]
 
-pub mod eventually;
+mod eventually;
+pub mod postgres;
+mod process;
+pub mod redis;
 pub mod running;
 pub mod shop;
+pub mod work;
+
+pub use self::eventually::eventually;

@@ -1,9 +1,12 @@
 //! A consumer that runs until a test stops it.
 
+use std::time::Duration;
+
 use eventflow::{Consumer, Inbox, Report, Result, Source};
 use tokio::{sync::oneshot, task::JoinHandle};
 
-use crate::eventually::within_deadline;
+/// No consumer of a test takes as long as this to stop.
+const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A running consumer.
 #[derive(Debug)]
@@ -23,8 +26,9 @@ impl Running {
     /// Stops the consumer as a signal would, and answers what it counted.
     pub async fn stop(self) -> Report {
         self.stop.send(()).expect("the consumer ended by itself");
-        within_deadline("the consumer to stop", self.task)
+        tokio::time::timeout(DEADLINE, self.task)
             .await
+            .expect("the consumer did not stop")
             .expect("the consumer panicked")
             .expect("the consumer failed")
     }

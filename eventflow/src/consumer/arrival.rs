@@ -82,7 +82,7 @@ pub(super) fn quarantine(entry: &Entry, reason: &str) -> Arrival {
     let event_type = wire::event_type_hint(entry).unwrap_or_else(|| "malformed".to_owned());
     let metadata = Metadata {
         event_id: format!("malformed:{}/{}", entry.id.stream, entry.id.id),
-        event_type: event_type,
+        event_type,
         aggregate_id: Uuid::nil(),
         occurred_on: entry_time(&entry.id.id).unwrap_or_else(Utc::now),
         correlation_id: None,

@@ -3,9 +3,9 @@
 use futures_util::{StreamExt, stream::FuturesUnordered};
 
 use super::{
-    engine::{Engine, HAND_BACK_DELAY},
+    attempt::note_failure,
+    engine::Engine,
     outcome::{self, Outcome},
-    unit::note_failure,
 };
 use crate::{
     delivery::Delivery,
@@ -45,7 +45,7 @@ where
             }
         }
         engine.settle_apart(settlements).await;
-        engine.hand_back(&back, HAND_BACK_DELAY).await;
+        engine.hand_back(&back).await;
     }
 }
 

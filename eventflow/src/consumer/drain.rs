@@ -113,7 +113,7 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
                 .settings
                 .backoff
                 .delay(row.retry_count.unsigned_abs());
-            engine.hand_back(&[row], delay).await;
+            engine.hand_back_after(&[row], delay).await;
         }
         Ok(engine.counters.report().since(&before))
     }

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// After which time a row runs again that was handed back because the infrastructure failed.
-pub(super) const HAND_BACK_DELAY: Duration = Duration::from_secs(5);
+const HAND_BACK_DELAY: Duration = Duration::from_secs(5);
 
 /// The state that the loops share.
 pub(super) struct Engine<Src, I: Inbox> {
@@ -34,10 +34,20 @@ pub(super) struct Engine<Src, I: Inbox> {
 }
 
 impl<Src: Send + Sync + 'static, I: Inbox> Engine<Src, I> {
-    /// Hands rows back with no attempt counted.
+    /// Hands rows back with no attempt counted: at once if the consumer stops, for others to run.
+    pub(super) async fn hand_back(&self, rows: &[Row]) {
+        let delay = if self.stopping.is_cancelled() {
+            Duration::ZERO
+        } else {
+            HAND_BACK_DELAY
+        };
+        self.hand_back_after(rows, delay).await;
+    }
+
+    /// Hands rows back, due after `delay`, with no attempt counted.
     ///
     /// A row whose release fails lapses, and runs again in the recovery lane: nothing is lost.
-    pub(super) async fn hand_back(&self, rows: &[Row], delay: Duration) {
+    pub(super) async fn hand_back_after(&self, rows: &[Row], delay: Duration) {
         if rows.is_empty() {
             return;
         }

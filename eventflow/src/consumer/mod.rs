@@ -9,6 +9,7 @@
 //! [`router`](crate::router)'s.
 
 mod arrival;
+mod attempt;
 mod builder;
 mod concurrent;
 mod dispatcher;

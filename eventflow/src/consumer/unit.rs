@@ -4,27 +4,22 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::Instrument;
 
 use super::{
+    attempt::{Attempt, attempt, note_failure},
     dispatcher::Call,
-    engine::{Engine, HAND_BACK_DELAY},
-    outcome::{self, Outcome},
+    engine::Engine,
+    outcome,
 };
 use crate::{
-    delivery::{Delivery, Writes},
+    delivery::Delivery,
     error::{BoxError, chain},
     handler::Failure,
     inbox::{Inbox, LossKind, Row, Settlement, Status, Unit, UnitLost},
-    layer::timeout::TimedOut,
-    router::Route,
 };
 
 /// How long a transaction stays open for further events.
 const UNIT_TIME: Duration = Duration::from_secs(1);
-
-/// How long a layer that runs its inner service in a task of its own may keep the transaction.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How often the same event runs again for a conflict or an outage before it is handed back.
 const RERUNS: u32 = 5;
@@ -48,16 +43,6 @@ struct Open<I: Inbox> {
     since: Instant,
     rows: Vec<Row>,
     settlements: Vec<Settlement>,
-}
-
-/// What one attempt in an open unit came to.
-enum Attempt<U> {
-    /// The unit goes on with the row's next state in it.
-    Settled(U, Settlement),
-    /// The unit goes on without the row.
-    HandedBack(U, BoxError),
-    /// The unit is lost; the row's own failure is known if it had one before.
-    Lost(LossKind, BoxError, Option<Failure>),
 }
 
 /// Runs rows whose handlers take the transaction.
@@ -99,7 +84,7 @@ where
         };
         row = held;
     }
-    engine.hand_back(&[row], HAND_BACK_DELAY).await;
+    engine.hand_back(&[row]).await;
 }
 
 impl<'e, Src, I> UnitOfWork<'e, Src, I>
@@ -130,13 +115,12 @@ where
             return;
         }
         let delivery = Delivery::new(row.envelope.clone(), engine.settings.handler_timeout);
-        let call = match engine.dispatcher.call_if_ready(delivery.clone()) {
-            Some(call) => call,
-            None => {
-                // Nothing waits for readiness while a transaction is open.
-                self.commit().await;
-                engine.dispatcher.call(delivery.clone()).await
-            }
+        let call = if let Some(call) = engine.dispatcher.call_if_ready(delivery.clone()) {
+            call
+        } else {
+            // Nothing waits for readiness while a transaction is open.
+            self.commit().await;
+            engine.dispatcher.call(delivery.clone()).await
         };
         let call = match call {
             Ok(call) => call,
@@ -254,12 +238,7 @@ where
     async fn finish(mut self) -> Vec<Row> {
         self.commit().await;
         self.engine.settle_apart(self.apart).await;
-        let delay = if self.engine.stopping.is_cancelled() {
-            Duration::ZERO
-        } else {
-            HAND_BACK_DELAY
-        };
-        self.engine.hand_back(&self.back, delay).await;
+        self.engine.hand_back(&self.back).await;
         self.again
     }
 }
@@ -286,128 +265,4 @@ where
     unit.commit().await?;
     engine.note_settled(settlements, &settled);
     Ok(())
-}
-
-/// Runs one call between a savepoint and its release.
-async fn attempt<Src, I>(
-    engine: &Engine<Src, I>,
-    mut unit: I::Unit,
-    row: &Row,
-    delivery: &Delivery<I>,
-    call: Call,
-) -> Attempt<I::Unit>
-where
-    Src: Send + Sync + 'static,
-    I: Inbox,
-{
-    if let Err(lost) = unit.savepoint().await {
-        return Attempt::Lost(lost.kind(), lost.into(), None);
-    }
-    delivery.slot().fill(unit).await;
-    let mut outcome = engine.finish_call(row, call).await;
-    let (mut unit, writes) = match delivery.slot().empty(PATIENCE).await {
-        Ok(taken) => taken,
-        Err(lost) => return Attempt::Lost(lost.kind(), lost.into(), outcome.into_failure()),
-    };
-    if matches!(outcome, Outcome::Processed) && writes == Writes::Unfinished {
-        outcome = Outcome::Failed(Failure::retry(
-            "the service answered `Ok` for a call that did not finish; a layer that swallows timeouts must not, and a service of one's own calls `Transaction::keep`",
-        ));
-    }
-    if let Outcome::Lost(kind, error) = outcome {
-        return Attempt::Lost(kind, error, None);
-    }
-    let keep = matches!(outcome, Outcome::Processed) && writes != Writes::Failed;
-    match close(&mut unit, keep, writes).await {
-        Ok(true) => {}
-        Ok(false) => {
-            outcome = Outcome::Failed(Failure::retry(
-                "the handler answered `Ok` after an SQL error that aborted its transaction; answer the error instead",
-            ));
-        }
-        Err(lost) => return Attempt::Lost(lost.kind(), lost.into(), outcome.into_failure()),
-    }
-    settled(engine, unit, row, outcome)
-}
-
-/// Keeps or takes back the attempt's writes; `false` if they could not be kept.
-async fn close<U: Unit>(unit: &mut U, keep: bool, writes: Writes) -> Result<bool, UnitLost> {
-    if keep {
-        return unit.release().await;
-    }
-    unit.rollback(writes == Writes::Unfinished).await?;
-    unit.release().await
-}
-
-fn settled<Src, I>(
-    engine: &Engine<Src, I>,
-    unit: I::Unit,
-    row: &Row,
-    outcome: Outcome,
-) -> Attempt<I::Unit>
-where
-    I: Inbox,
-{
-    match outcome {
-        Outcome::Processed => Attempt::Settled(unit, outcome::processed(row)),
-        Outcome::Failed(failure) => {
-            let settlement = outcome::failed(row, &failure, &engine.settings);
-            note_failure(row, &settlement);
-            Attempt::Settled(unit, settlement)
-        }
-        Outcome::HandedBack(error) => Attempt::HandedBack(unit, error),
-        Outcome::Lost(kind, error) => Attempt::Lost(kind, error, None),
-    }
-}
-
-/// Logs a failed run.
-pub(super) fn note_failure(row: &Row, settlement: &Settlement) {
-    let metadata = row.envelope.metadata();
-    tracing::warn!(
-        event_id = metadata.event_id,
-        event_type = metadata.event_type,
-        attempt = metadata.attempt,
-        outcome = settlement.status.as_str(),
-        delay_s = settlement.delay.as_secs_f64(),
-        error = settlement.error_message.as_deref(),
-        "run failed"
-    );
-}
-
-impl<Src, I: Inbox> Engine<Src, I> {
-    pub(super) fn deadline(&self, row: &Row) -> Duration {
-        self.dispatcher
-            .deadline(&row.envelope.metadata().event_type)
-    }
-
-    /// Waits for a call's answer, its deadline, or the end of the grace period.
-    pub(super) async fn finish_call(&self, row: &Row, call: Call) -> Outcome {
-        let metadata = row.envelope.metadata();
-        let handler = match self.dispatcher.routes().route(&metadata.event_type) {
-            Route::Handler(route) => route.name,
-            Route::Ignored | Route::Unknown => "",
-        };
-        let span = tracing::debug_span!(
-            "attempt",
-            event_id = metadata.event_id,
-            event_type = metadata.event_type,
-            handler,
-            attempt = metadata.attempt,
-        );
-        let deadline = self.deadline(row);
-        let answer = async {
-            tokio::select! {
-                answer = tokio::time::timeout(deadline, call) => match answer {
-                    Ok(answer) => Outcome::of(answer),
-                    Err(_) => Outcome::Failed(Failure::retry(TimedOut::new(deadline))),
-                },
-                () = self.cut.cancelled() => {
-                    Outcome::HandedBack("the consumer stopped before the handler was done".into())
-                }
-            }
-        };
-        let outcome = answer.instrument(span.clone()).await;
-        span.in_scope(|| tracing::debug!(outcome = outcome.as_str(), "attempt ended"));
-        outcome
-    }
 }

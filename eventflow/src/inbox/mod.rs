@@ -17,9 +17,13 @@
 //! part.
 
 pub mod backoff;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod batch;
 pub(crate) mod database_error;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod identifier;
+#[cfg(feature = "postgres")]
+mod postgres;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod record;
 #[cfg(feature = "sqlite")]
@@ -34,6 +38,9 @@ use std::{fmt, time::Duration};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+#[cfg(feature = "postgres")]
+#[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
+pub use self::postgres::{PgInbox, PgInboxBuilder, PgUnit};
 #[cfg(feature = "sqlite")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use self::sqlite::{SqliteInbox, SqliteInboxBuilder, SqliteUnit};

@@ -4,6 +4,8 @@
 //! [`MemoryStream`]. Reading envelopes from entries is [`wire`](crate::envelope::wire)'s part.
 
 mod memory;
+#[cfg(feature = "redis")]
+mod redis;
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,6 +16,9 @@ use crate::{
 };
 
 pub use self::memory::MemoryStream;
+#[cfg(feature = "redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+pub use self::redis::{RedisStream, RedisStreamBuilder};
 
 /// Names an entry: the stream and the id in it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -65,6 +65,26 @@ impl Sqlite {
     }
 }
 
+/// A database of its own on the shared server.
+#[derive(Debug)]
+pub struct Postgres {
+    inbox: PgInbox,
+    beside: sqlx::PgPool,
+}
+
+impl Postgres {
+    async fn open() -> Self {
+        let database = crate::postgres::Database::create().await;
+        let inbox = PgInbox::connect(database.url()).await.unwrap();
+        let beside = sqlx::postgres::PgPoolOptions::new()
+            .max_connections(2)
+            .connect(database.url())
+            .await
+            .unwrap();
+        Self { inbox, beside }
+    }
+}
+
 macro_rules! database {
     ($Database:ident, $Inbox:ty, $Connection:ty, $table:ident, $insert:literal, $endless:literal) => {
         impl Database for $Database {
@@ -148,4 +168,13 @@ database!(
     "INSERT INTO effects (name)
      WITH RECURSIVE count (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM count)
      SELECT 'endless' FROM count WHERE n < 0"
+);
+
+database!(
+    Postgres,
+    PgInbox,
+    PgConnection,
+    postgres,
+    "INSERT INTO effects (name) VALUES ($1)",
+    "INSERT INTO effects (name) SELECT 'endless' FROM pg_sleep(3600)"
 );

@@ -17,7 +17,7 @@ use eventflow::{
 };
 
 pub use self::{
-    database::{Database, Sqlite},
+    database::{Database, Postgres, Sqlite},
     script::{Answer, Call, Parcel, Script},
 };
 

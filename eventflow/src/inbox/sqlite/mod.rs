@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 pub use self::{builder::SqliteInboxBuilder, unit::SqliteUnit};
 use self::{
-    row::{arrivals_json, json, lease, leases_json, micros, record, time},
+    row::{lease, record, time},
     sql::{Sql, Statements},
 };
 use crate::{
@@ -28,6 +28,7 @@ use crate::{
     inbox::{
         Arrival, Counts, DeadLetter, Demand, Due, Holder, Inbox, Insertion, Lease, Recovery,
         Retention, Row, UnitLost,
+        batch::{arrivals_json, json, leases_json, micros},
         database_error::infrastructure,
         identifier::Identifier,
         record::{insertion, recovery},
@@ -199,7 +200,7 @@ impl Inbox for SqliteInbox {
     }
 
     async fn insert(&self, holder: &Holder, arrivals: Vec<Arrival>) -> Result<Insertion, Error> {
-        let (batch, ids) = arrivals_json(&arrivals)
+        let (batch, ids) = arrivals_json(&arrivals, |_| false)
             .map_err(|error| failed("a batch of events cannot be written", error))?;
         let statement = statement(&self.database.statements.insert)
             .bind(batch)
@@ -302,12 +303,10 @@ impl Inbox for SqliteInbox {
             .map(|&wait| Duration::from_micros(u64::try_from(wait).unwrap_or(0))))
     }
 
-    async fn unpark(
-        &self,
-        consumer: &str,
-        event_types: Option<&[&str]>,
-    ) -> Result<u64, Error> {
-        let event_types = event_types.map(|types| self.batch(json(types))).transpose()?;
+    async fn unpark(&self, consumer: &str, event_types: Option<&[&str]>) -> Result<u64, Error> {
+        let event_types = event_types
+            .map(|types| self.batch(json(types)))
+            .transpose()?;
         let statement = statement(&self.database.statements.unpark)
             .bind(consumer.to_owned())
             .bind(event_types);

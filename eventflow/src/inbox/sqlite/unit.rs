@@ -7,12 +7,10 @@ use std::sync::{
 
 use sqlx::{Connection as _, Executor as _, Sqlite, SqliteConnection, pool::PoolConnection};
 
-use super::{
-    Statements,
-    row::{lease, settlements_json},
-};
+use super::{Statements, row::lease};
 use crate::inbox::{
     Lease, LossKind, Settlement, Unit, UnitLost,
+    batch::settlements_json,
     database_error::{code, infrastructure},
     sealed::Sealed,
     transaction,

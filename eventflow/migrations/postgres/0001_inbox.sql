@@ -1,0 +1,30 @@
+CREATE TABLE {table} (
+    id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
+    event_id VARCHAR(255) NOT NULL,
+    stream_id VARCHAR(255) NOT NULL,
+    event_type VARCHAR(128) NOT NULL,
+    aggregate_id UUID NOT NULL,
+    correlation_id VARCHAR(255),
+    occurred_on TIMESTAMP WITH TIME ZONE NOT NULL,
+    payload JSONB NOT NULL,
+    status VARCHAR(50) NOT NULL DEFAULT 'pending',
+    retry_count INTEGER NOT NULL DEFAULT 0,
+    max_retries INTEGER NOT NULL DEFAULT 3,
+    received_at TIMESTAMP WITH TIME ZONE NOT NULL DEFAULT now(),
+    processed_at TIMESTAMP WITH TIME ZONE,
+    next_retry_at TIMESTAMP WITH TIME ZONE,
+    error_message TEXT,
+    last_error_at TIMESTAMP WITH TIME ZONE,
+    causation_id VARCHAR(255),
+    headers JSONB,
+    raw BYTEA,
+    consumer VARCHAR(255) NOT NULL,
+    locked_by VARCHAR(255),
+    locked_until TIMESTAMP WITH TIME ZONE,
+    lock_token BIGINT NOT NULL DEFAULT 0,
+    recovering BOOLEAN NOT NULL DEFAULT FALSE,
+    CONSTRAINT {uq_event} UNIQUE (consumer, event_id),
+    CONSTRAINT {ck_status} CHECK (
+        status IN ('pending', 'processing', 'processed', 'failed', 'dead_letter')
+    )
+);

@@ -1,0 +1,231 @@
+//! Where the database is, what its table is called, and how its connections behave.
+
+use std::{fmt, str::FromStr as _, sync::Arc, time::Duration};
+
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use super::{
+    PgInbox, Settings, failed, migrate,
+    sql::{Statements, Table},
+};
+use crate::{
+    error::Error,
+    inbox::{Demand, identifier::Identifier},
+};
+
+/// Connections of an inbox that no consumer has sized yet.
+const CONNECTIONS: u32 = 10;
+
+/// How long a transaction may stay open beyond the longest handler.
+const IDLE_MARGIN: Duration = Duration::from_secs(30);
+
+/// How long the wait for a connection lasts.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Settings of a [`PgInbox`].
+#[derive(Clone)]
+#[must_use = "a builder does nothing until it is connected"]
+pub struct PgInboxBuilder {
+    source: Source,
+    schema: Option<String>,
+    table: String,
+    consumer: Option<String>,
+    session: Session,
+    max_connections: Option<u32>,
+}
+
+#[derive(Clone)]
+enum Source {
+    Url(String),
+    Pool(PgPool),
+}
+
+/// What each connection is told when it is opened.
+#[derive(Debug, Clone)]
+pub(super) struct Session {
+    pub(super) options: bool,
+    statement_timeout: Duration,
+    lock_timeout: Duration,
+}
+
+impl PgInboxBuilder {
+    fn new(source: Source) -> Self {
+        Self {
+            source,
+            schema: None,
+            table: "event_inbox".to_owned(),
+            consumer: None,
+            session: Session {
+                options: true,
+                statement_timeout: Duration::from_secs(30),
+                lock_timeout: Duration::from_secs(5),
+            },
+            max_connections: None,
+        }
+    }
+
+    pub(super) fn url(url: &str) -> Self {
+        Self::new(Source::Url(url.to_owned()))
+    }
+
+    pub(super) fn pool(pool: PgPool) -> Self {
+        let mut builder = Self::new(Source::Pool(pool));
+        // Its connections were opened by someone else, and may be a pooler's.
+        builder.session.options = false;
+        builder
+    }
+
+    /// Names the schema of the table. Default: the first of the search path. At most 48 of a-z,
+    /// 0-9 and _, and no digit first.
+    pub fn schema(mut self, schema: impl Into<String>) -> Self {
+        self.schema = Some(schema.into());
+        self
+    }
+
+    /// Names the table. Default: `event_inbox`. At most 48 of a-z, 0-9 and _, and no digit first.
+    pub fn table(mut self, table: impl Into<String>) -> Self {
+        self.table = table.into();
+        self
+    }
+
+    /// Names the service that owns the rows of a table which the Python package made: those that
+    /// are there, and those that it inserts later. Needed only to adopt such a table.
+    ///
+    /// The same name as the consumer's: the group of its stream, unless set.
+    pub fn consumer(mut self, consumer: impl Into<String>) -> Self {
+        self.consumer = Some(consumer.into());
+        self
+    }
+
+    /// Opens at most this many connections. Default: what the consumer asks for, its workers and
+    /// two more; a consumer refuses to start with fewer.
+    pub fn max_connections(mut self, connections: u32) -> Self {
+        self.max_connections = Some(connections);
+        self
+    }
+
+    /// Ends a statement after this time, a handler's too. Default: 30 s; zero is never.
+    ///
+    /// A statement of a call that was dropped holds its transaction for that long at worst.
+    pub fn statement_timeout(mut self, timeout: Duration) -> Self {
+        self.session.statement_timeout = timeout;
+        self
+    }
+
+    /// Ends the wait for a row's lock after this time. Default: 5 s; zero is never.
+    pub fn lock_timeout(mut self, timeout: Duration) -> Self {
+        self.session.lock_timeout = timeout;
+        self
+    }
+
+    /// Whether connections are opened with settings of their own: the timeouts, `TimeZone`, and a
+    /// guard against writes of a handler that has ended its transaction. Default: yes; no with a
+    /// pool of the user's.
+    ///
+    /// Switch it off behind a pooler that refuses them, and set the timeouts for the role.
+    pub fn session_options(mut self, on: bool) -> Self {
+        self.session.options = on;
+        self
+    }
+
+    /// The SQL that [`migrate`](crate::Inbox::migrate) runs on an empty database, for teams with
+    /// migrations of their own. A schema of one's own must be there.
+    ///
+    /// # Errors
+    /// If a name is not one that an inbox takes.
+    pub fn schema_sql(&self) -> Result<String, Error> {
+        Ok(migrate::schema_sql(&self.table_name()?))
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    /// If a name or the URL is not one that an inbox takes, or if the server cannot be reached.
+    pub async fn connect(self) -> Result<PgInbox, Error> {
+        let table = self.table_name()?;
+        if self
+            .consumer
+            .as_ref()
+            .is_some_and(|name| name.len() > 255 || name.contains('\0'))
+        {
+            return Err(Error::configuration(
+                "the consumer's name is longer than 255 bytes, or has a NUL in it",
+            ));
+        }
+        let demand = Demand {
+            connections: self.max_connections.unwrap_or(CONNECTIONS),
+            longest_handler: Duration::from_secs(30),
+        };
+        let (options, pool) = match self.source {
+            Source::Pool(pool) => (None, pool),
+            Source::Url(url) => {
+                let options = PgConnectOptions::from_str(&url).map_err(|error| {
+                    Error::configuration("the URL of the database cannot be read; use `postgres://user:password@host:port/database`")
+                        .with_source(error)
+                })?;
+                let pool = self.session.pool(&options, demand);
+                (Some(options), pool)
+            }
+        };
+        let connection = pool.acquire().await;
+        drop(connection.map_err(|error| failed("the database cannot be reached", error))?);
+        Ok(PgInbox {
+            pool,
+            settings: Arc::new(Settings {
+                statements: Arc::new(Statements::new(&table)),
+                table,
+                consumer: self.consumer,
+                options,
+                session: self.session,
+                max_connections: self.max_connections,
+            }),
+        })
+    }
+
+    fn table_name(&self) -> Result<Table, Error> {
+        let schema = self.schema.as_deref();
+        let schema = schema.map(|schema| Identifier::new("schema", schema));
+        Ok(Table {
+            schema: schema.transpose()?,
+            name: Identifier::new("table", &self.table)?,
+        })
+    }
+}
+
+impl Session {
+    /// A pool for what a consumer asks. Opens no connection yet.
+    pub(super) fn pool(&self, options: &PgConnectOptions, demand: Demand) -> PgPool {
+        let mut options = options.clone();
+        if self.options {
+            let idle = demand.longest_handler.saturating_add(IDLE_MARGIN);
+            options = options.options([
+                ("TimeZone", "UTC".to_owned()),
+                ("statement_timeout", milliseconds(self.statement_timeout)),
+                ("lock_timeout", milliseconds(self.lock_timeout)),
+                ("idle_in_transaction_session_timeout", milliseconds(idle)),
+            ]);
+        }
+        PgPoolOptions::new()
+            .max_connections(demand.connections)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_lazy_with(options)
+    }
+}
+
+fn milliseconds(duration: Duration) -> String {
+    // The settings are 32-bit integers.
+    duration.as_millis().min(2_147_483_647).to_string()
+}
+
+impl fmt::Debug for PgInboxBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PgInboxBuilder")
+            .field("schema", &self.schema)
+            .field("table", &self.table)
+            .field("consumer", &self.consumer)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,228 @@
+//! Creates the table, adopts one of the Python package's, and checks it.
+
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+
+use super::{failed, sql::Table};
+use crate::error::{Error, ErrorKind};
+
+const INBOX: &str = include_str!("../../../migrations/postgres/0001_inbox.sql");
+const INDEXES: &str = include_str!("../../../migrations/postgres/0001_indexes.sql");
+const ADOPT: &str = include_str!("../../../migrations/postgres/0001_adopt.sql");
+
+/// The version that this crate's files lead to.
+const VERSION: i32 = 1;
+
+/// Every column that the statements name.
+const COLUMNS: [&str; 24] = [
+    "id",
+    "event_id",
+    "stream_id",
+    "event_type",
+    "aggregate_id",
+    "correlation_id",
+    "occurred_on",
+    "payload",
+    "status",
+    "retry_count",
+    "max_retries",
+    "received_at",
+    "processed_at",
+    "next_retry_at",
+    "error_message",
+    "last_error_at",
+    "causation_id",
+    "headers",
+    "raw",
+    "consumer",
+    "locked_by",
+    "locked_until",
+    "lock_token",
+    "recovering",
+];
+
+/// The SQL that creates the table and its indexes.
+pub(super) fn schema_sql(table: &Table) -> String {
+    format!("{}\n{}", named(INBOX, table), named(INDEXES, table))
+}
+
+fn adopt_sql(table: &Table, consumer: &str) -> String {
+    let consumer = format!("'{}'", consumer.replace('\'', "''"));
+    // The owner's name comes last: nothing in it is a place for another name.
+    let adopt = named(ADOPT, table).replace("{consumer}", &consumer);
+    format!("{adopt}\n{}", named(INDEXES, table))
+}
+
+/// Puts the names of the table and of its indexes and constraints in their places.
+fn named(template: &str, table: &Table) -> String {
+    let mut sql = template.replace("{table}", &table.to_string());
+    for (prefix, suffix) in [
+        ("uq", "event"),
+        ("ck", "status"),
+        ("ix", "due"),
+        ("ix", "lapsed"),
+        ("ix", "processed"),
+        ("ix", "dead"),
+    ] {
+        let name = format!("\"{prefix}_{}_{suffix}\"", table.name.as_str());
+        sql = sql.replace(&format!("{{{prefix}_{suffix}}}"), &name);
+    }
+    sql
+}
+
+/// Creates what is missing, one process at a time: others wait for the lock, and then find it
+/// done. The lock is the transaction's, so it works through a pooler.
+pub(super) async fn migrate(
+    connection: &mut PgConnection,
+    table: &Table,
+    consumer: Option<&str>,
+) -> Result<(), Error> {
+    let failed = |error| failed(format!("table {table} could not be prepared"), error);
+    let mut transaction = connection
+        .begin_with("BEGIN READ WRITE")
+        .await
+        .map_err(failed)?;
+    // Another process's migration may take longer than a statement of ours ever should.
+    transaction
+        .execute("SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0")
+        .await
+        .map_err(failed)?;
+    lock(&mut transaction, table).await.map_err(failed)?;
+    create_schema(&mut transaction, table)
+        .await
+        .map_err(failed)?;
+    if !is_recorded(&mut transaction, table).await.map_err(failed)? {
+        let there = columns(&mut transaction, table).await?;
+        let sql = if there.is_empty() {
+            schema_sql(table)
+        } else if there.iter().any(|column| column == "consumer") {
+            // Made from `schema_sql()`.
+            String::new()
+        } else {
+            adopt_sql(table, consumer.ok_or_else(|| owner_needed(table))?)
+        };
+        transaction
+            .execute(AssertSqlSafe(sql))
+            .await
+            .map_err(failed)?;
+        record(&mut transaction, table).await.map_err(failed)?;
+    }
+    check(&mut transaction, table).await?;
+    transaction.commit().await.map_err(failed)
+}
+
+async fn lock(connection: &mut PgConnection, table: &Table) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "SELECT pg_advisory_xact_lock(
+            hashtextextended('eventflow:' || COALESCE($1, current_schema()) || '.' || $2, 0))",
+    )
+    .bind(
+        table
+            .schema
+            .as_ref()
+            .map(|schema| schema.as_str().to_owned()),
+    )
+    .bind(table.name.as_str())
+    .execute(connection)
+    .await
+    .map(|_| ())
+}
+
+/// Looks first: who may not create schemas may still use one that is there.
+async fn create_schema(connection: &mut PgConnection, table: &Table) -> Result<(), sqlx::Error> {
+    let Some(schema) = &table.schema else {
+        return Ok(());
+    };
+    let there: bool =
+        sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)")
+            .bind(schema.as_str())
+            .fetch_one(&mut *connection)
+            .await?;
+    if !there {
+        connection
+            .execute(AssertSqlSafe(format!("CREATE SCHEMA {schema}")))
+            .await?;
+    }
+    Ok(())
+}
+
+/// The table that records what was applied.
+fn history(table: &Table) -> String {
+    let name = format!("\"{}_migrations\"", table.name.as_str());
+    match &table.schema {
+        Some(schema) => format!("{schema}.{name}"),
+        None => name,
+    }
+}
+
+async fn is_recorded(connection: &mut PgConnection, table: &Table) -> Result<bool, sqlx::Error> {
+    let history = history(table);
+    let there: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
+        .bind(history.clone())
+        .fetch_one(&mut *connection)
+        .await?;
+    if !there {
+        connection
+            .execute(AssertSqlSafe(format!(
+                "CREATE TABLE {history} (
+                     version INTEGER PRIMARY KEY,
+                     applied_at TIMESTAMP WITH TIME ZONE NOT NULL DEFAULT now()
+                 )"
+            )))
+            .await?;
+        return Ok(false);
+    }
+    let sql = format!("SELECT COALESCE(MAX(version), 0) FROM {history}");
+    let version: i32 = sqlx::query_scalar(AssertSqlSafe(sql))
+        .fetch_one(connection)
+        .await?;
+    Ok(version >= VERSION)
+}
+
+async fn record(connection: &mut PgConnection, table: &Table) -> Result<(), sqlx::Error> {
+    let sql = format!("INSERT INTO {} (version) VALUES ($1)", history(table));
+    let recorded = sqlx::query(AssertSqlSafe(sql)).bind(VERSION);
+    recorded.execute(connection).await.map(|_| ())
+}
+
+/// Checks that the table has every column.
+pub(super) async fn check(connection: &mut PgConnection, table: &Table) -> Result<(), Error> {
+    let there = columns(connection, table).await?;
+    if there.is_empty() {
+        return Err(Error::new(
+            ErrorKind::Schema,
+            format!("there is no table {table}; call `migrate()`, or apply `schema_sql()`"),
+        ));
+    }
+    let missing = COLUMNS
+        .into_iter()
+        .find(|&column| !there.iter().any(|there| there == column));
+    match missing {
+        None => Ok(()),
+        Some(column) => Err(Error::new(
+            ErrorKind::Schema,
+            format!(
+                "table {table} has no column `{column}`: it is the Python package's, or older than this version; call `migrate()`"
+            ),
+        )),
+    }
+}
+
+fn owner_needed(table: &Table) -> Error {
+    Error::new(
+        ErrorKind::Schema,
+        format!(
+            "table {table} is the Python package's; name the service that owns its rows with `PgInbox::builder(…).consumer(\"…\")`: the group of its stream"
+        ),
+    )
+}
+
+async fn columns(connection: &mut PgConnection, table: &Table) -> Result<Vec<String>, Error> {
+    sqlx::query_scalar(
+        "SELECT attname::text FROM pg_attribute
+         WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped",
+    )
+    .bind(table.to_string())
+    .fetch_all(connection)
+    .await
+    .map_err(|error| failed(format!("table {table} could not be looked at"), error))
+}

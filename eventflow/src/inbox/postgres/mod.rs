@@ -1,0 +1,393 @@
+//! The inbox in PostgreSQL.
+//!
+//! Every statement is an own short transaction but those of a unit of work. Any number of processes
+//! share a table: rows are claimed with `SKIP LOCKED`, so none waits for another.
+
+mod builder;
+mod migrate;
+mod row;
+mod sql;
+mod unit;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use sqlx::{
+    PgConnection, PgPool, Postgres, Row as _,
+    pool::PoolConnection,
+    postgres::{PgArguments, PgConnectOptions, PgRow},
+};
+use uuid::Uuid;
+
+pub use self::{builder::PgInboxBuilder, unit::PgUnit};
+use self::{
+    builder::Session,
+    row::{lease, record, refuses},
+    sql::{Sql, Statements, Table},
+};
+use crate::{
+    error::{Error, ErrorKind},
+    inbox::{
+        Arrival, Counts, DeadLetter, Demand, Due, Holder, Inbox, Insertion, Lease, Recovery,
+        Retention, Row, UnitLost,
+        batch::{arrivals_json, leases_json, micros},
+        database_error::infrastructure,
+        record::{insertion, recovery},
+        sealed::Sealed,
+        task::uncut,
+    },
+};
+
+/// The inbox in PostgreSQL, version 12 or newer.
+///
+/// Cloning is cheap; clones share their connections.
+///
+/// # Examples
+/// ```no_run
+/// use eventflow::prelude::*;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> eventflow::Result<()> {
+/// let inbox = PgInbox::connect("postgres://localhost/shop").await?;
+/// inbox.migrate().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct PgInbox {
+    pool: PgPool,
+    settings: Arc<Settings>,
+}
+
+struct Settings {
+    table: Table,
+    statements: Arc<Statements>,
+    /// Who owns the rows of an adopted table.
+    consumer: Option<String>,
+    /// How to open connections; none if the pool is the user's.
+    options: Option<PgConnectOptions>,
+    session: Session,
+    max_connections: Option<u32>,
+}
+
+impl PgInbox {
+    /// Connects to a database, with the default settings: table `event_inbox` in the first schema
+    /// of the search path.
+    ///
+    /// # Errors
+    /// If the URL cannot be read, or if the server cannot be reached.
+    pub async fn connect(url: &str) -> Result<Self, Error> {
+        Self::builder(url).connect().await
+    }
+
+    /// Starts with the settings of a database.
+    pub fn builder(url: &str) -> PgInboxBuilder {
+        PgInboxBuilder::url(url)
+    }
+
+    /// Starts with a pool of the user's, which must have the connections that the consumer asks
+    /// for: its workers and two more.
+    pub fn with_pool(pool: PgPool) -> PgInboxBuilder {
+        PgInboxBuilder::pool(pool)
+    }
+
+    /// The SQL that creates the table `event_inbox`, for teams with migrations of their own; for
+    /// other names see [`PgInboxBuilder::schema_sql`].
+    pub fn schema_sql() -> String {
+        PgInboxBuilder::url("").schema_sql().unwrap_or_default()
+    }
+
+    /// Runs one statement and gives its rows.
+    async fn rows(&self, what: &'static str, statement: Statement) -> Result<Vec<PgRow>, Error> {
+        let pool = self.pool.clone();
+        let table = self.settings.table.clone();
+        uncut(async move {
+            statement
+                .fetch_all(&pool)
+                .await
+                .map_err(|error| failed(format!("{what} in {table}"), error))
+        })
+        .await
+    }
+
+    /// Runs one writing statement and counts the rows that it changed.
+    async fn change(&self, what: &'static str, statement: Statement) -> Result<u64, Error> {
+        let pool = self.pool.clone();
+        let table = self.settings.table.clone();
+        uncut(async move {
+            let done = statement.execute(&pool).await;
+            done.map(|done| done.rows_affected())
+                .map_err(|error| failed(format!("{what} in {table}"), error))
+        })
+        .await
+    }
+
+    /// Reads rows that one statement gave.
+    fn read<T>(
+        &self,
+        rows: &[PgRow],
+        read: impl Fn(&PgRow) -> Result<T, sqlx::Error>,
+    ) -> Result<Vec<T>, Error> {
+        rows.iter()
+            .map(read)
+            .collect::<Result<_, _>>()
+            .map_err(|error| {
+                let table = &self.settings.table;
+                failed(format!("a row of {table} cannot be read"), error)
+            })
+    }
+
+    /// Writes a batch for one statement.
+    fn batch(&self, batch: Result<String, sqlx::Error>) -> Result<String, Error> {
+        batch.map_err(|error| {
+            let table = &self.settings.table;
+            failed(format!("a batch for {table} cannot be written"), error)
+        })
+    }
+}
+
+/// A statement with its values.
+type Statement = sqlx::query::Query<'static, Postgres, PgArguments>;
+
+fn statement(sql: &Sql) -> Statement {
+    sqlx::query(sql.text())
+}
+
+impl Sealed for PgInbox {}
+
+impl Inbox for PgInbox {
+    type Connection = PgConnection;
+    type Unit = PgUnit;
+
+    async fn migrate(&self) -> Result<(), Error> {
+        let (pool, settings) = (self.pool.clone(), Arc::clone(&self.settings));
+        uncut(async move {
+            let mut connection = connection(&pool).await?;
+            let consumer = settings.consumer.as_deref();
+            migrate::migrate(&mut connection, &settings.table, consumer).await
+        })
+        .await
+    }
+
+    async fn check_schema(&self) -> Result<(), Error> {
+        let (pool, settings) = (self.pool.clone(), Arc::clone(&self.settings));
+        uncut(async move {
+            let mut connection = connection(&pool).await?;
+            migrate::check(&mut connection, &settings.table).await
+        })
+        .await
+    }
+
+    fn sized_for(&self, demand: Demand) -> Result<Self, Error> {
+        let Settings {
+            options,
+            session,
+            max_connections,
+            ..
+        } = &*self.settings;
+        let most = match options {
+            None => Some(self.pool.options().get_max_connections()),
+            Some(_) => *max_connections,
+        };
+        if let Some(most) = most.filter(|&most| most < demand.connections) {
+            return Err(Error::configuration(format!(
+                "the consumer needs {} connections, and the inbox may open {most}: give it more, or the consumer fewer workers",
+                demand.connections
+            )));
+        }
+        let mut sized = self.clone();
+        if let Some(options) = options {
+            let connections = most.unwrap_or(demand.connections);
+            sized.pool = session.pool(
+                options,
+                Demand {
+                    connections,
+                    ..demand
+                },
+            );
+        }
+        Ok(sized)
+    }
+
+    async fn insert(&self, holder: &Holder, arrivals: Vec<Arrival>) -> Result<Insertion, Error> {
+        let (batch, ids) = arrivals_json(&arrivals, refuses)
+            .map_err(|error| failed("a batch of events cannot be written", error))?;
+        let statement = statement(&self.settings.statements.insert)
+            .bind(batch)
+            .bind(holder.consumer.clone())
+            .bind(holder.name.clone())
+            .bind(micros(holder.lease));
+        let rows = self.rows("events could not be stored", statement).await?;
+        let entered = self.read(&rows, |row| {
+            let status: String = row.try_get("status")?;
+            Ok((status, record(row)?))
+        })?;
+        Ok(insertion(&ids, entered))
+    }
+
+    async fn claim(&self, holder: &Holder, due: Due, limit: u32) -> Result<Vec<Row>, Error> {
+        let statements = &self.settings.statements;
+        let sql = match due {
+            Due::Now => &statements.claim_now,
+            Due::Later => &statements.claim_later,
+        };
+        let statement = statement(sql)
+            .bind(holder.consumer.clone())
+            .bind(i64::from(limit))
+            .bind(holder.name.clone())
+            .bind(micros(holder.lease));
+        let rows = self.rows("events could not be claimed", statement).await?;
+        let mut claimed = self.read(&rows, |row| {
+            let due: DateTime<Utc> = row.try_get("due")?;
+            Ok((due, record(row)?))
+        })?;
+        claimed.sort_by_key(|(due, record)| (*due, record.id));
+        Ok(claimed
+            .into_iter()
+            .map(|(_, record)| record.into_row())
+            .collect())
+    }
+
+    async fn recover(&self, holder: &Holder) -> Result<Recovery, Error> {
+        let statement = statement(&self.settings.statements.recover)
+            .bind(holder.consumer.clone())
+            .bind(holder.name.clone())
+            .bind(micros(holder.lease));
+        let what = "a lapsed row could not be recovered";
+        let rows = self.rows(what, statement).await?;
+        let recovered = self.read(&rows, |row| {
+            let status: String = row.try_get("status")?;
+            Ok((status, record(row)?))
+        })?;
+        Ok(recovery(recovered.into_iter().next()))
+    }
+
+    async fn extend(&self, holder: &Holder, leases: Vec<Lease>) -> Result<Vec<Lease>, Error> {
+        let statement = statement(&self.settings.statements.extend)
+            .bind(self.batch(leases_json(&leases))?)
+            .bind(holder.name.clone())
+            .bind(micros(holder.lease));
+        let what = "leases could not be extended";
+        let rows = self.rows(what, statement).await?;
+        self.read(&rows, lease)
+    }
+
+    async fn release(&self, leases: Vec<Lease>, delay: Duration) -> Result<u64, Error> {
+        let statement = statement(&self.settings.statements.release)
+            .bind(self.batch(leases_json(&leases))?)
+            .bind(micros(delay));
+        self.change("events could not be handed back", statement)
+            .await
+    }
+
+    async fn begin(&self) -> Result<PgUnit, UnitLost> {
+        let (pool, settings) = (self.pool.clone(), Arc::clone(&self.settings));
+        uncut(PgUnit::begin(
+            pool,
+            Arc::clone(&settings.statements),
+            settings.session.options,
+        ))
+        .await
+    }
+
+    async fn next_due(&self, consumer: &str) -> Result<Option<Duration>, Error> {
+        let statement = statement(&self.settings.statements.next_due).bind(consumer.to_owned());
+        let what = "the next run could not be looked up";
+        let rows = self.rows(what, statement).await?;
+        let waits = self.read(&rows, |row| row.try_get::<i64, _>(0))?;
+        Ok(waits
+            .first()
+            .map(|&wait| Duration::from_micros(u64::try_from(wait).unwrap_or(0))))
+    }
+
+    async fn unpark(&self, consumer: &str, event_types: Option<&[&str]>) -> Result<u64, Error> {
+        let statement = statement(&self.settings.statements.unpark)
+            .bind(consumer.to_owned())
+            .bind(event_types.map(owned));
+        self.change("parked events could not be made due", statement)
+            .await
+    }
+
+    async fn purge(&self, consumer: &str, retention: Retention, limit: u32) -> Result<u64, Error> {
+        let statement = statement(&self.settings.statements.purge)
+            .bind(consumer.to_owned())
+            .bind(micros(retention.processed))
+            .bind(micros(retention.dead_letter))
+            .bind(i64::from(limit));
+        self.change("finished rows could not be deleted", statement)
+            .await
+    }
+
+    async fn counts(&self, consumer: &str) -> Result<Counts, Error> {
+        let statement = statement(&self.settings.statements.counts).bind(consumer.to_owned());
+        let what = "rows could not be counted";
+        let rows = self.rows(what, statement).await?;
+        let counts = self.read(&rows, |row| {
+            let count = |index| {
+                let count: i64 = row.try_get(index)?;
+                Ok::<_, sqlx::Error>(u64::try_from(count).unwrap_or(0))
+            };
+            Ok(Counts {
+                pending: count(0)?,
+                processing: count(1)?,
+                processed: count(2)?,
+                failed: count(3)?,
+                dead_letter: count(4)?,
+            })
+        })?;
+        Ok(counts.into_iter().next().unwrap_or_default())
+    }
+
+    async fn dead_letters(&self, consumer: &str, limit: u32) -> Result<Vec<DeadLetter>, Error> {
+        let statement = statement(&self.settings.statements.dead_letters)
+            .bind(consumer.to_owned())
+            .bind(i64::from(limit));
+        let what = "dead letters could not be listed";
+        let rows = self.rows(what, statement).await?;
+        self.read(&rows, |row| {
+            let died_at: DateTime<Utc> = row.try_get("died_at")?;
+            Ok(record(row)?.into_dead_letter(row.try_get("error_message")?, died_at))
+        })
+    }
+
+    async fn requeue(&self, consumer: &str, ids: &[Uuid]) -> Result<u64, Error> {
+        let statement = statement(&self.settings.statements.requeue)
+            .bind(consumer.to_owned())
+            .bind(ids.to_vec());
+        self.change("dead letters could not be requeued", statement)
+            .await
+    }
+
+    async fn discard(&self, consumer: &str, ids: &[Uuid]) -> Result<u64, Error> {
+        let statement = statement(&self.settings.statements.discard)
+            .bind(consumer.to_owned())
+            .bind(ids.to_vec());
+        self.change("dead letters could not be deleted", statement)
+            .await
+    }
+}
+
+async fn connection(pool: &PgPool) -> Result<PoolConnection<Postgres>, Error> {
+    let connection = pool.acquire().await;
+    connection.map_err(|error| failed("the database gave no connection", error))
+}
+
+fn owned(names: &[&str]) -> Vec<String> {
+    names.iter().map(|&name| name.to_owned()).collect()
+}
+
+impl fmt::Debug for PgInbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PgInbox")
+            .field("table", &self.settings.table.to_string())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the database refused, or could not be asked.
+fn failed(message: impl Into<String>, error: sqlx::Error) -> Error {
+    let transient = infrastructure(&error).is_some();
+    Error::new(ErrorKind::Inbox, message)
+        .transient(transient)
+        .with_source(error)
+}

@@ -1,0 +1,258 @@
+//! The statements, written once per inbox for its table's name.
+
+use std::{fmt, sync::Arc};
+
+use sqlx::AssertSqlSafe;
+
+use crate::inbox::identifier::Identifier;
+
+/// A table's name, with its schema if one was chosen; else the search path finds it.
+#[derive(Debug, Clone)]
+pub(super) struct Table {
+    pub(super) schema: Option<Identifier>,
+    pub(super) name: Identifier,
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.schema {
+            Some(schema) => write!(f, "{schema}.{}", self.name),
+            None => self.name.fmt(f),
+        }
+    }
+}
+
+/// A statement's text: made of constants and identifiers, never of values.
+#[derive(Debug, Clone)]
+pub(super) struct Sql(Arc<str>);
+
+impl Sql {
+    fn new(template: &str, table: &Table) -> Self {
+        let text = template
+            .replace("{table}", &table.to_string())
+            .replace("{columns}", COLUMNS)
+            .replace("{now}", "clock_timestamp()")
+            .replace("{due}", "COALESCE(inbox.next_retry_at, inbox.received_at)")
+            .replace("{spent}", SPENT);
+        Self(Arc::from(text))
+    }
+
+    /// The text, for sqlx.
+    pub(super) fn text(&self) -> AssertSqlSafe<Arc<str>> {
+        AssertSqlSafe(Arc::clone(&self.0))
+    }
+}
+
+/// What [`record`](super::row::record) reads.
+const COLUMNS: &str = "inbox.id, inbox.lock_token, inbox.event_id, inbox.stream_id, inbox.event_type, \
+    inbox.aggregate_id, inbox.correlation_id, inbox.causation_id, inbox.occurred_on, inbox.payload::text, \
+    inbox.headers::text, inbox.raw, inbox.retry_count, inbox.max_retries";
+
+/// Whether a lapse in the recovery lane was the last that a row may have.
+const SPENT: &str =
+    "inbox.recovering AND inbox.max_retries > 0 AND inbox.retry_count + 1 >= inbox.max_retries";
+
+/// Every statement of an inbox.
+#[derive(Debug)]
+pub(super) struct Statements {
+    pub(super) insert: Sql,
+    pub(super) claim_now: Sql,
+    pub(super) claim_later: Sql,
+    pub(super) recover: Sql,
+    pub(super) extend: Sql,
+    pub(super) release: Sql,
+    pub(super) settle: Sql,
+    pub(super) next_due: Sql,
+    pub(super) unpark: Sql,
+    pub(super) purge: Sql,
+    pub(super) counts: Sql,
+    pub(super) dead_letters: Sql,
+    pub(super) requeue: Sql,
+    pub(super) discard: Sql,
+}
+
+impl Statements {
+    /// Writes the statements for a table.
+    pub(super) fn new(table: &Table) -> Self {
+        let sql = |template: &str| Sql::new(template, table);
+        let claim = |horizon: &str| sql(&CLAIM.replace("{horizon}", horizon));
+        Self {
+            insert: sql(INSERT),
+            claim_now: claim("<= {now}"),
+            claim_later: claim("< 'infinity'"),
+            recover: sql(RECOVER),
+            extend: sql(EXTEND),
+            release: sql(RELEASE),
+            settle: sql(SETTLE),
+            next_due: sql(NEXT_DUE),
+            unpark: sql(UNPARK),
+            purge: sql(PURGE),
+            counts: sql(COUNTS),
+            dead_letters: sql(DEAD_LETTERS),
+            requeue: sql(REQUEUE),
+            discard: sql(DISCARD),
+        }
+    }
+}
+
+/// `$1` the arrivals as a JSON array, `$2` consumer, `$3` holder, `$4` lease.
+const INSERT: &str = "
+    INSERT INTO {table} AS inbox (
+        id, event_id, stream_id, event_type, aggregate_id, correlation_id, causation_id,
+        occurred_on, payload, headers, raw, status, max_retries, next_retry_at, error_message,
+        consumer, received_at, last_error_at, locked_by, locked_until, lock_token)
+    SELECT
+        id, event_id, stream_id, event_type, aggregate_id, correlation_id, causation_id,
+        TIMESTAMPTZ 'epoch' + occurred_on * INTERVAL '1 microsecond',
+        payload::jsonb, headers::jsonb, decode(raw, 'hex'), status, max_retries,
+        CASE status WHEN 'pending' THEN TIMESTAMPTZ 'infinity' END, error_message,
+        $2, {now},
+        CASE status WHEN 'dead_letter' THEN {now} END,
+        CASE status WHEN 'processing' THEN $3 END,
+        CASE status WHEN 'processing' THEN {now} + $4 * INTERVAL '1 microsecond' END,
+        CASE status WHEN 'processing' THEN 1 ELSE 0 END
+    FROM json_to_recordset($1::json) AS arrival(
+        id UUID, event_id TEXT, stream_id TEXT, event_type TEXT, aggregate_id UUID,
+        correlation_id TEXT, causation_id TEXT, occurred_on BIGINT, payload TEXT, headers TEXT,
+        raw TEXT, status TEXT, max_retries INTEGER, error_message TEXT)
+    ON CONFLICT (consumer, event_id) DO NOTHING
+    RETURNING {columns}, inbox.status";
+
+/// `$1` consumer, `$2` limit, `$3` holder, `$4` lease.
+const CLAIM: &str = "
+    WITH waiting AS MATERIALIZED (
+        SELECT inbox.id FROM {table} AS inbox
+        WHERE inbox.consumer = $1 AND inbox.status IN ('pending', 'failed') AND {due} {horizon}
+        ORDER BY {due}, inbox.id LIMIT $2 FOR UPDATE SKIP LOCKED)
+    UPDATE {table} AS inbox SET
+        status = 'processing', locked_by = $3,
+        locked_until = {now} + $4 * INTERVAL '1 microsecond',
+        lock_token = inbox.lock_token + 1, recovering = FALSE
+    FROM waiting WHERE inbox.id = waiting.id
+    RETURNING {columns}, {due} AS due";
+
+/// `$1` consumer, `$2` holder, `$3` lease. Every expression sees the row as it was.
+const RECOVER: &str = "
+    WITH lapsed AS MATERIALIZED (
+        SELECT inbox.id FROM {table} AS inbox
+        WHERE inbox.consumer = $1 AND inbox.status = 'processing'
+            AND (inbox.locked_until IS NULL OR inbox.locked_until < {now})
+        ORDER BY inbox.locked_until NULLS FIRST, inbox.id LIMIT 1 FOR UPDATE SKIP LOCKED)
+    UPDATE {table} AS inbox SET
+        status = CASE WHEN {spent} THEN 'dead_letter' ELSE 'processing' END,
+        locked_by = CASE WHEN {spent} THEN NULL ELSE $2 END,
+        locked_until = CASE WHEN {spent}
+            THEN NULL ELSE {now} + $3 * INTERVAL '1 microsecond' END,
+        recovering = NOT ({spent}),
+        next_retry_at = CASE WHEN {spent} THEN NULL ELSE inbox.next_retry_at END,
+        error_message = CASE WHEN inbox.recovering
+            THEN 'crash_loop: the process that ran the event alone ended without an answer'
+            ELSE inbox.error_message END,
+        last_error_at = CASE WHEN inbox.recovering THEN {now} ELSE inbox.last_error_at END,
+        retry_count = inbox.retry_count + inbox.recovering::integer,
+        lock_token = inbox.lock_token + 1
+    FROM lapsed WHERE inbox.id = lapsed.id
+    RETURNING {columns}, inbox.status";
+
+/// `$1` the claims as a JSON array, `$2` holder, `$3` lease. Rows are locked in one order by all
+/// statements that change several, so that no two of them wait for each other.
+const EXTEND: &str = "
+    WITH owned AS MATERIALIZED (
+        SELECT inbox.id FROM {table} AS inbox
+        JOIN json_to_recordset($1::json) AS claim(id UUID, token BIGINT)
+            ON inbox.id = claim.id AND inbox.lock_token = claim.token
+        WHERE inbox.status = 'processing' AND inbox.locked_by = $2
+        ORDER BY inbox.id FOR UPDATE OF inbox)
+    UPDATE {table} AS inbox SET locked_until = {now} + $3 * INTERVAL '1 microsecond'
+    FROM owned WHERE inbox.id = owned.id
+    RETURNING inbox.id, inbox.lock_token";
+
+/// `$1` the claims as a JSON array, `$2` delay.
+const RELEASE: &str = "
+    WITH owned AS MATERIALIZED (
+        SELECT inbox.id FROM {table} AS inbox
+        JOIN json_to_recordset($1::json) AS claim(id UUID, token BIGINT)
+            ON inbox.id = claim.id AND inbox.lock_token = claim.token
+        WHERE inbox.status = 'processing'
+        ORDER BY inbox.id FOR UPDATE OF inbox)
+    UPDATE {table} AS inbox SET
+        status = CASE inbox.retry_count WHEN 0 THEN 'pending' ELSE 'failed' END,
+        next_retry_at = {now} + $2 * INTERVAL '1 microsecond',
+        locked_by = NULL, locked_until = NULL, recovering = FALSE
+    FROM owned WHERE inbox.id = owned.id";
+
+/// `$1` the settlements as a JSON array.
+const SETTLE: &str = "
+    WITH owned AS MATERIALIZED (
+        SELECT inbox.id, settled.status, settled.retry_count, settled.delay, settled.error_message
+        FROM {table} AS inbox
+        JOIN json_to_recordset($1::json) AS settled(
+            id UUID, token BIGINT, status TEXT, retry_count INTEGER, delay BIGINT,
+            error_message TEXT)
+            ON inbox.id = settled.id AND inbox.lock_token = settled.token
+        WHERE inbox.status = 'processing'
+        ORDER BY inbox.id FOR UPDATE OF inbox)
+    UPDATE {table} AS inbox SET
+        status = owned.status, retry_count = owned.retry_count,
+        processed_at = CASE owned.status WHEN 'processed' THEN {now} END,
+        next_retry_at = CASE owned.status
+            WHEN 'failed' THEN {now} + owned.delay * INTERVAL '1 microsecond'
+            WHEN 'pending' THEN TIMESTAMPTZ 'infinity' END,
+        error_message = owned.error_message,
+        last_error_at = CASE WHEN owned.status IN ('failed', 'dead_letter')
+            THEN {now} ELSE inbox.last_error_at END,
+        locked_by = NULL, locked_until = NULL, recovering = FALSE
+    FROM owned WHERE inbox.id = owned.id
+    RETURNING inbox.id, inbox.lock_token";
+
+const NEXT_DUE: &str = "
+    SELECT GREATEST(0, EXTRACT(EPOCH FROM {due} - {now}) * 1000000)::bigint
+    FROM {table} AS inbox
+    WHERE inbox.consumer = $1 AND inbox.status IN ('pending', 'failed') AND {due} < 'infinity'
+    ORDER BY {due} LIMIT 1";
+
+/// `$1` consumer, `$2` the event types.
+const UNPARK: &str = "
+    UPDATE {table} AS inbox SET next_retry_at = NULL
+    WHERE inbox.consumer = $1 AND inbox.status IN ('pending', 'failed') AND {due} = 'infinity'
+        AND ($2::text[] IS NULL OR inbox.event_type = ANY($2))";
+
+/// `$1` consumer, `$2` and `$3` the ages of processed rows and dead letters, `$4` limit.
+const PURGE: &str = "
+    WITH processed AS MATERIALIZED (
+        SELECT inbox.id FROM {table} AS inbox
+        WHERE inbox.consumer = $1 AND inbox.status = 'processed'
+            AND inbox.processed_at < {now} - $2 * INTERVAL '1 microsecond'
+        ORDER BY inbox.processed_at LIMIT $4 FOR UPDATE SKIP LOCKED),
+    dead AS MATERIALIZED (
+        SELECT inbox.id FROM {table} AS inbox
+        WHERE inbox.consumer = $1 AND inbox.status = 'dead_letter'
+            AND COALESCE(inbox.last_error_at, inbox.received_at)
+                < {now} - $3 * INTERVAL '1 microsecond'
+        ORDER BY COALESCE(inbox.last_error_at, inbox.received_at) LIMIT $4 FOR UPDATE SKIP LOCKED)
+    DELETE FROM {table} WHERE id IN (
+        SELECT id FROM processed UNION ALL SELECT id FROM dead LIMIT $4)";
+
+const COUNTS: &str = "
+    SELECT
+        COUNT(*) FILTER (WHERE status = 'pending'), COUNT(*) FILTER (WHERE status = 'processing'),
+        COUNT(*) FILTER (WHERE status = 'processed'), COUNT(*) FILTER (WHERE status = 'failed'),
+        COUNT(*) FILTER (WHERE status = 'dead_letter')
+    FROM {table} WHERE consumer = $1";
+
+const DEAD_LETTERS: &str = "
+    SELECT {columns}, inbox.error_message,
+        COALESCE(inbox.last_error_at, inbox.received_at) AS died_at
+    FROM {table} AS inbox WHERE inbox.consumer = $1 AND inbox.status = 'dead_letter'
+    ORDER BY COALESCE(inbox.last_error_at, inbox.received_at) DESC, inbox.id DESC LIMIT $2";
+
+/// `$1` consumer, `$2` the ids.
+const REQUEUE: &str = "
+    UPDATE {table} SET
+        status = 'pending', retry_count = 0, next_retry_at = NULL, error_message = NULL
+    WHERE consumer = $1 AND status = 'dead_letter' AND event_id NOT LIKE 'malformed:%'
+        AND id = ANY($2)";
+
+/// `$1` consumer, `$2` the ids.
+const DISCARD: &str = "
+    DELETE FROM {table} WHERE consumer = $1 AND status = 'dead_letter' AND id = ANY($2)";

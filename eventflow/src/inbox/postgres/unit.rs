@@ -1,0 +1,240 @@
+//! An open transaction on a connection of the pool, with some events in it.
+
+use std::{fmt, sync::Arc};
+
+use sqlx::{Executor as _, PgConnection, PgPool, Postgres, pool::PoolConnection};
+
+use super::{row::lease, sql::Statements};
+use crate::inbox::{
+    Lease, LossKind, Settlement, Unit, UnitLost,
+    batch::settlements_json,
+    database_error::{code, infrastructure},
+    sealed::Sealed,
+    transaction,
+};
+
+/// Opens the transaction, in one round trip.
+///
+/// The cursor is read when the transaction commits, and its query fails then: so a handler's own
+/// `COMMIT` fails and stores nothing. `random()` keeps the planner from failing at once.
+const BEGIN: &str = "
+    BEGIN READ WRITE;
+    SAVEPOINT eventflow_unit;
+    DECLARE eventflow_unit CURSOR WITH HOLD FOR SELECT
+        ('a handler must not commit the transaction that it is given ' || random())::integer";
+
+/// As [`BEGIN`]; outside of the unit's transaction the connection then takes no writes, so that
+/// statements of a handler that has ended the transaction store nothing by themselves.
+const BEGIN_GUARDED: &str = "
+    BEGIN;
+    SET default_transaction_read_only = on;
+    COMMIT;
+    BEGIN READ WRITE;
+    SAVEPOINT eventflow_unit;
+    DECLARE eventflow_unit CURSOR WITH HOLD FOR SELECT
+        ('a handler must not commit the transaction that it is given ' || random())::integer";
+
+/// Fails if the transaction has ended, or was aborted: its commit would then answer `Ok` and store
+/// nothing.
+const BEFORE_COMMIT: &str = "RELEASE SAVEPOINT eventflow_unit; CLOSE eventflow_unit";
+
+const BEFORE_COMMIT_GUARDED: &str = "
+    RELEASE SAVEPOINT eventflow_unit;
+    CLOSE eventflow_unit;
+    SET default_transaction_read_only = off";
+
+/// An open transaction of a [`PgInbox`](super::PgInbox).
+pub struct PgUnit {
+    connection: PoolConnection<Postgres>,
+    statements: Arc<Statements>,
+    /// Where a connection is found that stops a statement of this one.
+    pool: PgPool,
+    /// The server's process of this connection.
+    process: i32,
+    guarded: bool,
+    /// Committed, and fit for the pool.
+    finished: bool,
+}
+
+impl PgUnit {
+    /// Opens a transaction. To be run in a task that is not cut.
+    pub(super) async fn begin(
+        pool: PgPool,
+        statements: Arc<Statements>,
+        guarded: bool,
+    ) -> Result<Self, UnitLost> {
+        let failed = |error| lost("a unit of work could not begin", error);
+        let connection = pool.acquire().await.map_err(failed)?;
+        // From here on, whatever ends the unit early also ends the connection.
+        let mut unit = Self {
+            connection,
+            statements,
+            pool,
+            process: 0,
+            guarded,
+            finished: false,
+        };
+        let begin = if guarded { BEGIN_GUARDED } else { BEGIN };
+        transaction::begin::<Postgres>(&mut unit.connection, begin)
+            .await
+            .map_err(failed)?;
+        unit.process = sqlx::query_scalar("SELECT pg_backend_pid()")
+            .fetch_one(&mut *unit.connection)
+            .await
+            .map_err(failed)?;
+        Ok(unit)
+    }
+
+    async fn run(&mut self, statements: &'static str) -> Result<(), sqlx::Error> {
+        self.connection.execute(statements).await.map(|_| ())
+    }
+
+    /// A handler that began a transaction and forgot it leaves sqlx's count too high; one whose
+    /// `begin` was cut, too low.
+    fn check_depth(&self) -> Result<(), UnitLost> {
+        if transaction::is_level::<Postgres>(&self.connection) {
+            Ok(())
+        } else {
+            Err(UnitLost::new(
+                LossKind::Handler,
+                "a handler left a transaction of its own open, or was cut while it began one",
+            ))
+        }
+    }
+
+    /// Asks the server to stop what this connection runs. Without an answer the statement ends by
+    /// itself or by its timeout, and the rollback waits for it.
+    async fn stop_statement(&self) {
+        let cancelled = sqlx::query("SELECT pg_cancel_backend($1)")
+            .bind(self.process)
+            .execute(&self.pool)
+            .await;
+        if let Err(error) = cancelled {
+            tracing::warn!(%error, "a statement of a cut attempt could not be cancelled");
+        }
+    }
+}
+
+impl Sealed for PgUnit {}
+
+impl Unit for PgUnit {
+    type Connection = PgConnection;
+
+    fn connection(&mut self) -> &mut PgConnection {
+        &mut self.connection
+    }
+
+    async fn savepoint(&mut self) -> Result<(), UnitLost> {
+        self.run("SAVEPOINT eventflow_attempt")
+            .await
+            .map_err(|error| lost("an attempt could not begin", error))
+    }
+
+    async fn release(&mut self) -> Result<bool, UnitLost> {
+        self.check_depth()?;
+        match self.run("RELEASE SAVEPOINT eventflow_attempt").await {
+            Ok(()) => Ok(true),
+            Err(error) if code(&error).as_deref() == Some(sqlstate::ABORTED) => {
+                self.rollback(false).await?;
+                Ok(false)
+            }
+            Err(error) => Err(lost(
+                "an attempt's transaction is gone; a handler must not end it",
+                error,
+            )),
+        }
+    }
+
+    async fn rollback(&mut self, interrupt: bool) -> Result<(), UnitLost> {
+        const ROLLBACK: &str = "ROLLBACK TO SAVEPOINT eventflow_attempt";
+
+        if interrupt {
+            self.stop_statement().await;
+        }
+        self.check_depth()?;
+        let answer = match self.run(ROLLBACK).await {
+            // The answer of a statement that a cut attempt left behind comes first, in place of
+            // this one's, which was not sent then.
+            Err(error) if error.as_database_error().is_some() => self.run(ROLLBACK).await,
+            answer => answer,
+        };
+        answer.map_err(|error| {
+            lost(
+                "an attempt's transaction is gone; a handler must not end it",
+                error,
+            )
+        })
+    }
+
+    async fn settle(&mut self, settlements: &[Settlement]) -> Result<Vec<Lease>, UnitLost> {
+        let failed = |error| lost("rows could not be settled", error);
+        let settled = settlements_json(settlements).map_err(failed)?;
+        let sql = self.statements.settle.text();
+        sqlx::query(sql)
+            .bind(settled)
+            .fetch_all(&mut *self.connection)
+            .await
+            .and_then(|rows| rows.iter().map(lease).collect())
+            .map_err(failed)
+    }
+
+    async fn commit(mut self) -> Result<(), UnitLost> {
+        self.check_depth()?;
+        let before = if self.guarded {
+            BEFORE_COMMIT_GUARDED
+        } else {
+            BEFORE_COMMIT
+        };
+        self.run(before).await.map_err(|error| {
+            lost(
+                "the transaction of a unit of work is gone; a handler must not end it",
+                error,
+            )
+        })?;
+        transaction::commit::<Postgres>(&mut self.connection)
+            .await
+            .map_err(commit_failed)?;
+        self.finished = true;
+        Ok(())
+    }
+}
+
+impl Drop for PgUnit {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.connection.close_on_drop();
+        }
+    }
+}
+
+impl fmt::Debug for PgUnit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PgUnit")
+            .field("process", &self.process)
+            .finish_non_exhaustive()
+    }
+}
+
+mod sqlstate {
+    /// A statement has failed, and only a rollback is taken.
+    pub(super) const ABORTED: &str = "25P02";
+}
+
+/// What a unit says that lost its transaction by `error`.
+///
+/// Our own statements are constant, so any other error than the infrastructure's means that the
+/// transaction or the savepoint they name is not there.
+fn lost(message: &str, error: sqlx::Error) -> UnitLost {
+    let kind = infrastructure(&error).unwrap_or(LossKind::Handler);
+    UnitLost::new(kind, message).with_source(error)
+}
+
+/// A server that answers the commit with an error has stored nothing, unless it was going down.
+fn commit_failed(error: sqlx::Error) -> UnitLost {
+    let kind = match (code(&error), infrastructure(&error)) {
+        (None, _) | (_, Some(LossKind::Infrastructure)) => LossKind::CommitUnknown,
+        (_, Some(kind)) => kind,
+        (_, None) => LossKind::Handler,
+    };
+    UnitLost::new(kind, "the commit of a unit of work failed").with_source(error)
+}

@@ -1,0 +1,117 @@
+//! What an error of Redis means: whether it passes, and whether its connection is still good.
+
+use std::{error::Error as StdError, io};
+
+use deadpool_redis::redis::{ErrorKind as RedisErrorKind, RedisError, ServerErrorKind};
+
+/// What is to be done about an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// The stream or its group is gone: make it again.
+    NoGroup,
+    /// It passes by itself, but this connection leads nowhere.
+    Transient,
+    /// It passes by itself; the connection is good.
+    Busy,
+    /// The server does not know the user or the password.
+    Credentials,
+    /// The user may not do this.
+    Permission,
+    /// A key holds something that is no stream.
+    WrongType,
+    /// Anything else that does not pass by itself.
+    Permanent,
+}
+
+impl Failure {
+    pub(super) fn of(error: &RedisError) -> Self {
+        match error.kind() {
+            RedisErrorKind::Io if is_bad_certificate(error) => Self::Permanent,
+            // A reply that cannot be parsed says that the connection is out of step.
+            RedisErrorKind::Io | RedisErrorKind::Parse => Self::Transient,
+            RedisErrorKind::AuthenticationFailed => Self::Credentials,
+            RedisErrorKind::Server(kind) => Self::of_server(kind, error),
+            RedisErrorKind::Extension => Self::of_code(&code(error)),
+            _ => Self::Permanent,
+        }
+    }
+
+    fn of_server(kind: ServerErrorKind, error: &RedisError) -> Self {
+        match kind {
+            ServerErrorKind::BusyLoading
+            | ServerErrorKind::MasterDown
+            | ServerErrorKind::ReadOnly
+            | ServerErrorKind::ClusterDown
+            | ServerErrorKind::TryAgain => Self::Transient,
+            ServerErrorKind::NoPerm => Self::Permission,
+            ServerErrorKind::ResponseError
+                if error.to_string().contains("max number of clients") =>
+            {
+                Self::Transient
+            }
+            _ => Self::Permanent,
+        }
+    }
+
+    fn of_code(code: &str) -> Self {
+        match code {
+            "NOGROUP" | "UNBLOCKED" => Self::NoGroup,
+            "OOM" | "MISCONF" | "NOREPLICAS" | "BUSY" => Self::Busy,
+            "WRONGTYPE" => Self::WrongType,
+            "NOAUTH" | "WRONGPASS" => Self::Credentials,
+            _ => Self::Permanent,
+        }
+    }
+
+    pub(super) fn is_transient(self) -> bool {
+        matches!(self, Self::NoGroup | Self::Transient | Self::Busy)
+    }
+
+    /// Whether the connection is not to be used again.
+    pub(super) fn breaks_connection(self) -> bool {
+        self == Self::Transient
+    }
+
+    /// What to do, as the end of a message.
+    pub(super) fn hint(self) -> &'static str {
+        match self {
+            Self::Credentials => ": it refuses the URL's user or password",
+            Self::Permission => ": the user lacks a permission",
+            Self::WrongType => {
+                ": a key holds something other than a stream; name another stream, or delete the key"
+            }
+            Self::NoGroup | Self::Transient | Self::Busy | Self::Permanent => "",
+        }
+    }
+}
+
+/// The server's word for an error; in a pipeline, the first one's.
+fn code(error: &RedisError) -> String {
+    match error.code() {
+        Some(code) => code.to_owned(),
+        None => error
+            .clone()
+            .into_server_errors()
+            .and_then(|errors| Some(errors.first()?.1.code().to_owned()))
+            .unwrap_or_default(),
+    }
+}
+
+/// The server's certificate is not one to trust: no later try changes that.
+fn is_bad_certificate(error: &RedisError) -> bool {
+    let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<rustls::Error>() {
+            return matches!(error, rustls::Error::InvalidCertificate(_));
+        }
+        // An `io::Error` skips what it wraps when asked for its source.
+        cause = match error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref)
+        {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    false
+}

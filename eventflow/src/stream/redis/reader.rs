@@ -1,0 +1,279 @@
+//! The reading side: one connection that may wait, and the walk through what was left pending.
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use deadpool_redis::redis::{Cmd, RedisError, Value, aio::MultiplexedConnection, cmd};
+use tokio::sync::{Mutex, Notify};
+
+use super::{
+    failure::Failure,
+    reply::{self, START},
+    server::Server,
+};
+use crate::{error::Result, stream::Batch};
+
+/// The pause between two tries to wake the reader, whose command may not have arrived yet.
+const WAKE_PAUSE: Duration = Duration::from_millis(10);
+
+/// Reads as one consumer of a group.
+pub(super) struct Reader {
+    server: Arc<Server>,
+    streams: Arc<[Arc<str>]>,
+    group: String,
+    consumer: String,
+    link: Mutex<Option<Link>>,
+    looks_back: AtomicBool,
+    interrupted: Notify,
+    turn: std::sync::atomic::AtomicUsize,
+}
+
+/// The connection, and how far it has come.
+struct Link {
+    connection: MultiplexedConnection,
+    client_id: Option<i64>,
+    walk: Walk,
+}
+
+/// Per stream, behind which id own pending entries are to be read; `None` once all are.
+type Walk = Vec<Option<String>>;
+
+impl Reader {
+    pub(super) fn new(
+        server: Arc<Server>,
+        streams: Arc<[Arc<str>]>,
+        group: String,
+        consumer: String,
+    ) -> Self {
+        Self {
+            server,
+            streams,
+            group,
+            consumer,
+            link: Mutex::default(),
+            looks_back: AtomicBool::new(false),
+            interrupted: Notify::new(),
+            turn: std::sync::atomic::AtomicUsize::new(0),
+        }
+    }
+
+    pub(super) fn group(&self) -> &str {
+        &self.group
+    }
+
+    pub(super) fn consumer(&self) -> &str {
+        &self.consumer
+    }
+
+    /// Lets the next read begin with this consumer's own pending entries.
+    pub(super) fn look_back(&self) {
+        self.looks_back.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends a read that waits, or the next one that would.
+    pub(super) fn interrupt(&self) {
+        self.interrupted.notify_one();
+    }
+
+    /// Makes the group on every stream, from the stream's beginning.
+    pub(super) async fn create_groups(&self) -> Result<()> {
+        for stream in self.streams.iter() {
+            let action = format!("creating group `{}` on stream `{stream}`", self.group);
+            let mut command = cmd("XGROUP");
+            command
+                .arg("CREATE")
+                .arg(&**stream)
+                .arg(&self.group)
+                .arg("0")
+                .arg("MKSTREAM");
+            match self.server.run::<Value>(&action, &command).await? {
+                Ok(_) => {}
+                Err(error) if error.code() == Some("BUSYGROUP") => {}
+                Err(error) => return Err(self.server.error(&action, error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads; on any error, and if it is dropped, the connection is given up, and the next read
+    /// makes another one and begins with what was left pending.
+    pub(super) async fn read(&self, count: usize, block: Option<Duration>) -> Result<Batch> {
+        let mut place = self.link.lock().await;
+        let mut link = match place.take() {
+            Some(link) => link,
+            None => self.connect().await?,
+        };
+        if self.looks_back.swap(false, Ordering::Relaxed) {
+            link.walk = self.walk();
+        }
+        let mut made_groups = false;
+        loop {
+            match self.read_with(&mut link, count, block).await {
+                Ok(batch) => {
+                    *place = Some(link);
+                    return Ok(batch);
+                }
+                Err(error) if !made_groups && Failure::of(&error) == Failure::NoGroup => {
+                    tracing::warn!(
+                        group = self.group,
+                        "a stream or its group is gone; creating it again"
+                    );
+                    self.create_groups().await?;
+                    link.walk = self.walk();
+                    made_groups = true;
+                }
+                Err(error) => return Err(self.server.error("reading", error)),
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Link> {
+        let (connection, client_id) = self.server.reader().await?;
+        Ok(Link {
+            connection,
+            client_id,
+            walk: self.walk(),
+        })
+    }
+
+    fn walk(&self) -> Walk {
+        vec![Some(START.to_owned()); self.streams.len()]
+    }
+
+    async fn read_with(
+        &self,
+        link: &mut Link,
+        count: usize,
+        block: Option<Duration>,
+    ) -> Result<Batch, RedisError> {
+        link.connection
+            .set_response_timeout(self.server.timeout_of(block));
+        loop {
+            let batch = self.read_pending(link, count).await?;
+            if !batch.is_empty() {
+                return Ok(batch);
+            }
+            if link.walk.iter().all(Option::is_none) {
+                break;
+            }
+        }
+        self.read_new(link, count, block).await
+    }
+
+    /// One step of the walk through the own pending entries.
+    async fn read_pending(&self, link: &mut Link, count: usize) -> Result<Batch, RedisError> {
+        let ahead: Vec<(usize, String)> = (link.walk.iter().cloned().enumerate())
+            .filter_map(|(place, cursor)| Some((place, cursor?)))
+            .take(count.max(1))
+            .collect();
+        let mut batch = Batch::default();
+        if ahead.is_empty() {
+            return Ok(batch);
+        }
+        let command = self.command(share(count, ahead.len()), None, &ahead);
+        let reply = command.query_async(&mut link.connection).await?;
+        let mut streams = reply::streams(reply);
+        for (place, _) in ahead {
+            let (Some(stream), Some(cursor)) = (self.streams.get(place), link.walk.get_mut(place))
+            else {
+                continue;
+            };
+            let entries = streams
+                .iter_mut()
+                .find(|(name, _)| **name == **stream)
+                .map(|(_, entries)| std::mem::take(entries));
+            *cursor = reply::add_entries(&mut batch, stream, entries.unwrap_or_default());
+        }
+        batch.redelivered = !batch.is_empty();
+        Ok(batch)
+    }
+
+    async fn read_new(
+        &self,
+        link: &mut Link,
+        count: usize,
+        block: Option<Duration>,
+    ) -> Result<Batch, RedisError> {
+        // With more streams than entries asked for, some have to wait for their turn.
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let asked: Vec<(usize, String)> = (0..self.streams.len().min(count.max(1)))
+            .map(|place| {
+                (
+                    turn.wrapping_add(place) % self.streams.len(),
+                    ">".to_owned(),
+                )
+            })
+            .collect();
+        let command = self.command(share(count, asked.len()), block, &asked);
+        let reply = {
+            let query = command.query_async(&mut link.connection);
+            match (block, link.client_id) {
+                (Some(_), Some(client_id)) => tokio::select! {
+                    biased;
+                    reply = query => reply?,
+                    never = self.wake_when_interrupted(client_id) => match never {},
+                },
+                _ => query.await?,
+            }
+        };
+        let mut batch = Batch::default();
+        for (name, entries) in reply::streams(reply) {
+            if let Some(stream) = self.streams.iter().find(|stream| ***stream == *name) {
+                reply::add_entries(&mut batch, stream, entries);
+            }
+        }
+        Ok(batch)
+    }
+
+    fn command(&self, count: usize, block: Option<Duration>, from: &[(usize, String)]) -> Cmd {
+        let mut command = cmd("XREADGROUP");
+        command
+            .arg("GROUP")
+            .arg(&self.group)
+            .arg(&self.consumer)
+            .arg("COUNT")
+            .arg(count);
+        if let Some(block) = block {
+            // Zero would wait for ever.
+            command.arg("BLOCK").arg(millis(block).max(1));
+        }
+        command.arg("STREAMS");
+        for stream in from
+            .iter()
+            .filter_map(|(place, _)| self.streams.get(*place))
+        {
+            command.arg(&**stream);
+        }
+        for (_, id) in from {
+            command.arg(id);
+        }
+        command
+    }
+
+    /// Waits for an interruption, then wakes the reader at the server.
+    async fn wake_when_interrupted(&self, client_id: i64) -> Infallible {
+        self.interrupted.notified().await;
+        let mut command = cmd("CLIENT");
+        command.arg("UNBLOCK").arg(client_id);
+        // A reader that cannot be woken comes back when its wait is over.
+        while let Ok(Ok(0)) = self.server.run::<i64>("waking the reader", &command).await {
+            tokio::time::sleep(WAKE_PAUSE).await;
+        }
+        std::future::pending().await
+    }
+}
+
+/// What each of the asked streams may give of a batch.
+fn share(count: usize, streams: usize) -> usize {
+    count.checked_div(streams).unwrap_or(count).max(1)
+}
+
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

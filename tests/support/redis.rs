@@ -1,0 +1,210 @@
+//! A private Redis server that ends with the test.
+
+use std::{
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use deadpool_redis::redis::{self, FromRedisValue, aio::MultiplexedConnection};
+use tempfile::TempDir;
+
+use crate::process::{free_port, watchdog};
+
+const START_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A Redis server on a free port, with its files in a temporary folder.
+///
+/// Every command is on disk before it is answered, so that a restart loses nothing.
+#[derive(Debug)]
+pub struct RedisServer {
+    port: u16,
+    arguments: Vec<String>,
+    process: Process,
+    folder: TempDir,
+}
+
+impl RedisServer {
+    /// Starts a server.
+    pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// Starts a server with more arguments on its command line.
+    pub async fn start_with(arguments: &[&str]) -> Self {
+        let folder = folder();
+        let arguments = arguments.iter().map(|text| (*text).to_owned()).collect();
+        Self::start_in(folder, arguments, "--port").await
+    }
+
+    /// Starts a server that speaks TLS only; its authority is
+    /// [`root_certificate`](Self::root_certificate).
+    pub async fn start_with_tls() -> Self {
+        let folder = folder();
+        make_certificates(folder.path());
+        let file = |name: &str| folder.path().join(name).display().to_string();
+        let arguments = vec![
+            "--tls-cert-file".to_owned(),
+            file("server.crt"),
+            "--tls-key-file".to_owned(),
+            file("server.key"),
+            "--tls-ca-cert-file".to_owned(),
+            file("ca.crt"),
+            "--tls-auth-clients".to_owned(),
+            "no".to_owned(),
+            "--port".to_owned(),
+            "0".to_owned(),
+        ];
+        Self::start_in(folder, arguments, "--tls-port").await
+    }
+
+    async fn start_in(folder: TempDir, arguments: Vec<String>, port_option: &str) -> Self {
+        let port = free_port();
+        let mut all = vec![port_option.to_owned(), port.to_string()];
+        all.extend(arguments);
+        let process = Process::start(folder.path(), port, &all).await;
+        Self {
+            port,
+            arguments: all,
+            process,
+            folder,
+        }
+    }
+
+    /// The server's URL, for its default user and database.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The authority that signed the certificate of a server with TLS, in PEM.
+    pub fn root_certificate(&self) -> Vec<u8> {
+        std::fs::read(self.folder.path().join("ca.crt")).expect("the server was started with TLS")
+    }
+
+    /// Kills the server.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts the server once more after a kill, on the same port and with what it had stored.
+    pub async fn start_again(&mut self) {
+        self.process = Process::start(self.folder.path(), self.port, &self.arguments).await;
+    }
+
+    /// Runs a command as the default user.
+    pub async fn run<T: FromRedisValue>(&self, words: &[&str]) -> T {
+        let (name, arguments) = words.split_first().expect("a command has a name");
+        redis::cmd(name)
+            .arg(arguments)
+            .query_async(&mut self.connection().await)
+            .await
+            .unwrap()
+    }
+
+    /// A connection as the default user.
+    pub async fn connection(&self) -> MultiplexedConnection {
+        redis::Client::open(self.url())
+            .unwrap()
+            .get_multiplexed_async_connection()
+            .await
+            .unwrap()
+    }
+}
+
+/// A server's process, and a second one that outlives the test to end it.
+#[derive(Debug)]
+struct Process {
+    server: Child,
+    watchdog: Child,
+}
+
+impl Process {
+    async fn start(folder: &Path, port: u16, arguments: &[String]) -> Self {
+        let log = folder.join("redis.log");
+        let server = Command::new("redis-server")
+            .args(["--bind", "127.0.0.1", "--save", ""])
+            .args(["--appendonly", "yes", "--appendfsync", "always"])
+            .arg("--dir")
+            .arg(folder)
+            .arg("--logfile")
+            .arg(&log)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| {
+                panic!("redis-server cannot be started: {error}; install it, on Debian with `apt-get install redis-server`")
+            });
+        let watchdog = watchdog(server.id(), folder);
+        let mut process = Self { server, watchdog };
+        process.wait_until_ready(port, &log).await;
+        process
+    }
+
+    async fn wait_until_ready(&mut self, port: u16, log: &PathBuf) {
+        let deadline = Instant::now() + START_DEADLINE;
+        loop {
+            let ended = self.server.try_wait().unwrap();
+            let text = std::fs::read_to_string(log).unwrap_or_default();
+            assert!(
+                ended.is_none() && Instant::now() < deadline,
+                "redis-server did not start ({ended:?}):\n{text}"
+            );
+            let loaded = text
+                .rsplit_once("Server initialized")
+                .is_some_and(|(_, rest)| rest.contains("Ready to accept connections"));
+            if loaded && TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    fn kill(&mut self) {
+        // The watchdog goes first: later the server's number may be another process's.
+        for child in [&mut self.watchdog, &mut self.server] {
+            child.kill().unwrap_or_default();
+            child.wait().map(drop).unwrap_or_default();
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn folder() -> TempDir {
+    tempfile::Builder::new()
+        .prefix("eventflow-redis-")
+        .tempdir()
+        .unwrap()
+}
+
+/// Makes an authority and a certificate for `localhost` that it has signed.
+fn make_certificates(folder: &Path) {
+    let make = |words: &str| {
+        let output = Command::new("openssl")
+            .current_dir(folder)
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt"])
+            .args(["ec_paramgen_curve:P-256", "-nodes", "-days", "2"])
+            .args(words.split(' '))
+            .output()
+            .unwrap_or_else(|error| {
+                panic!("openssl cannot be started: {error}; install it, on Debian with `apt-get install openssl`")
+            });
+        assert!(output.status.success(), "{output:?}");
+    };
+    make("-subj /CN=authority -keyout ca.key -out ca.crt");
+    make(
+        "-subj /CN=localhost -keyout server.key -out server.crt -CA ca.crt -CAkey ca.key \
+         -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -addext basicConstraints=CA:FALSE",
+    );
+}
