@@ -24,6 +24,11 @@ pub use self::inbox::PgInbox;
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 #[doc(inline)]
 pub use self::inbox::SqliteInbox;
+
+#[cfg(feature = "redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+#[doc(inline)]
+pub use self::stream::RedisStream;
 #[doc(inline)]
 pub use self::{
     consumer::{Consumer, Report},
@@ -62,6 +67,10 @@ pub mod prelude {
     #[cfg(feature = "sqlite")]
     #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
     pub use crate::SqliteInbox;
+
+    #[cfg(feature = "redis")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+    pub use crate::RedisStream;
     pub use crate::{
         Classify, Consumer, Delivery, Envelope, Event, EventSet, Failure, Inbox, MemoryStream,
         Metadata, Sink, State, handler::FromRef, layer::TraceLayer,

@@ -51,6 +51,7 @@ use crate::{
 
 pub(crate) mod sealed {
     /// Keeps the inbox's traits to this crate: their methods may change in any version.
+    #[expect(unnameable_types, reason = "that is what seals")]
     pub trait Sealed {}
 }
 

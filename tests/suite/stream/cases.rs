@@ -10,7 +10,7 @@ use eventflow::{
 
 use super::{DEADLINE, Fixture, envelopes, ids, read_all};
 
-const HOUR: Duration = Duration::from_secs(3600);
+const HOUR: Duration = Duration::from_hours(1);
 
 pub(super) async fn an_entry_goes_to_one_consumer_of_its_group<F: Fixture>(fixture: F) {
     let first = fixture.consumer(&["orders"], "billing", "first").await;
@@ -26,8 +26,8 @@ pub(super) async fn an_entry_goes_to_one_consumer_of_its_group<F: Fixture>(fixtu
 }
 
 pub(super) async fn every_group_gets_every_entry<F: Fixture>(fixture: F) {
-    let publisher = fixture.publisher("orders").await;
-    let published = publisher.send(&envelopes(0..3)).await.unwrap();
+    let shop = fixture.publisher("orders").await;
+    let published = shop.send(&envelopes(0..3)).await.unwrap();
     let billing = fixture.consumer(&["orders"], "billing", "first").await;
     let shipping = fixture.consumer(&["orders"], "shipping", "first").await;
 

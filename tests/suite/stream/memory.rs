@@ -1,7 +1,5 @@
 //! Streams in memory.
 
-use std::{sync::Arc, time::Duration};
-
 use eventflow::stream::{MemoryStream, Sink, Source};
 
 use super::{Fixture, cases::conformance, envelopes, ids};
@@ -58,23 +56,6 @@ impl Fixture for MemoryFixture {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn idle_times_follow_the_paused_clock() {
-    let dead = MemoryStream::new("orders").group("billing");
-    dead.open().await.unwrap();
-    dead.send(&envelopes(0..1)).await.unwrap();
-    assert_eq!(dead.read(10, None).await.unwrap().entries.len(), 1);
-    let living = dead.clone().consumer("living");
-    let minute = Duration::from_secs(60);
-
-    tokio::time::advance(Duration::from_secs(59)).await;
-    assert!(living.claim(minute, 10).await.unwrap().is_empty());
-    tokio::time::advance(Duration::from_secs(1)).await;
-    assert_eq!(living.claim(minute, 10).await.unwrap().entries.len(), 1);
-    // The claim is the start of a new idle time.
-    assert!(dead.claim(minute, 10).await.unwrap().is_empty());
-}
-
 #[tokio::test]
 async fn what_every_group_has_acknowledged_is_dropped() {
     let billing = MemoryStream::new("orders").group("billing");
@@ -97,7 +78,7 @@ async fn what_every_group_has_acknowledged_is_dropped() {
 
 #[tokio::test]
 async fn a_lost_connection_ends_a_read_that_waits() {
-    let stream = Arc::new(MemoryStream::new("orders").group("billing"));
+    let stream = MemoryStream::new("orders").group("billing");
     stream.open().await.unwrap();
     let reading = stream.read(10, Some(super::DEADLINE));
     let cutting = async {

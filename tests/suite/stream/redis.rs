@@ -1,6 +1,6 @@
 //! Redis Streams on a real server.
 
-use std::{error::Error as StdError, time::Duration};
+use std::{error::Error as StdError, fmt::Write as _, time::Duration};
 
 use eventflow::{
     Error, ErrorKind,
@@ -91,7 +91,7 @@ fn text(error: &Error) -> String {
     let mut text = format!("{error} {error:?}");
     let mut cause: Option<&dyn StdError> = error.source();
     while let Some(error) = cause {
-        text.push_str(&format!(" {error} {error:?}"));
+        write!(text, " {error} {error:?}").unwrap();
         cause = error.source();
     }
     text
@@ -313,16 +313,24 @@ async fn tls_trusts_the_given_authority_and_no_other() {
 
     assert_eq!(read_all(&stream, 2).await, published);
     assert!(!distrusting.is_transient(), "{distrusting:?}");
+    assert!(distrusting.to_string().contains("certificate"));
 }
 
 #[tokio::test]
 async fn a_certificate_that_is_none_is_refused() {
-    let builder = orders("rediss://localhost".to_owned()).root_certificate("no PEM");
+    let begun = "-----BEGIN CERTIFICATE-----\n";
+    for (url, pem) in [
+        ("rediss://localhost", "no PEM"),
+        ("rediss://localhost", begun),
+        ("redis://localhost", begun),
+    ] {
+        let builder = orders(url.to_owned()).root_certificate(pem);
 
-    let error = builder.connect().await.unwrap_err();
+        let error = builder.connect().await.unwrap_err();
 
-    assert_eq!(error.kind(), ErrorKind::Configuration);
-    assert!(error.to_string().contains("certificate"), "{error}");
+        assert_eq!(error.kind(), ErrorKind::Configuration);
+        assert!(error.to_string().contains("certificate"), "{error}");
+    }
 }
 
 #[tokio::test]

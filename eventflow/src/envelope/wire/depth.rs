@@ -40,7 +40,7 @@ mod tests {
             (r#"{"a":"[[[["}"#, 1),
             (r#"{"a":"\"[[["}"#, 1),
             (r#"{"a":"\\","b":[]}"#, 2),
-            (r#"[[],[],[]]"#, 2),
+            ("[[],[],[]]", 2),
         ] {
             assert!(nests_within(text, depth), "{text}");
             assert!(depth == 0 || !nests_within(text, depth - 1), "{text}");

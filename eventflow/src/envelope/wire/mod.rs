@@ -32,6 +32,11 @@ mod raw;
 mod read;
 mod write;
 
+#[cfg(test)]
+mod corpus;
+#[cfg(test)]
+mod properties;
+
 pub(crate) use self::read::event_type_hint;
 pub use self::{malformed::Malformed, raw::raw, read::read, write::write};
 

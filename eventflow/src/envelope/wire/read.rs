@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The members of an event on the wire, in the order in which errors name them.
-const MEMBERS: [&str; 8] = [
+pub(super) const MEMBERS: [&str; 8] = [
     "event_id",
     "event_type",
     "aggregate_id",

@@ -361,3 +361,25 @@ impl fmt::Debug for MemoryStream {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_times_follow_the_paused_clock() {
+        let dead = MemoryStream::new("orders").group("billing");
+        dead.open().await.unwrap();
+        dead.publish_raw([("data", "{}")]);
+        assert_eq!(dead.read(10, None).await.unwrap().entries.len(), 1);
+        let living = dead.clone().consumer("living");
+        let minute = Duration::from_mins(1);
+
+        tokio::time::advance(Duration::from_secs(59)).await;
+        assert!(living.claim(minute, 10).await.unwrap().is_empty());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(living.claim(minute, 10).await.unwrap().entries.len(), 1);
+        // The claim is the start of a new idle time.
+        assert!(dead.claim(minute, 10).await.unwrap().is_empty());
+    }
+}

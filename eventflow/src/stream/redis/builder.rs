@@ -136,7 +136,7 @@ impl RedisStreamBuilder {
             (None, _) => None,
         };
         let consumer = self.consumer.name()?;
-        let server = Server::new(self.server)?;
+        let server = Server::new(&self.server)?;
         server.ping().await?;
         Ok(RedisStream::new(
             server,

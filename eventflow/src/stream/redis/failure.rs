@@ -1,6 +1,6 @@
 //! What an error of Redis means: whether it passes, and whether its connection is still good.
 
-use std::{error::Error as StdError, io};
+use std::{error::Error as StdError, io, sync::Arc};
 
 use deadpool_redis::redis::{ErrorKind as RedisErrorKind, RedisError, ServerErrorKind};
 
@@ -19,6 +19,8 @@ pub(super) enum Failure {
     Permission,
     /// A key holds something that is no stream.
     WrongType,
+    /// The server's certificate is not trusted.
+    Certificate,
     /// Anything else that does not pass by itself.
     Permanent,
 }
@@ -26,7 +28,7 @@ pub(super) enum Failure {
 impl Failure {
     pub(super) fn of(error: &RedisError) -> Self {
         match error.kind() {
-            RedisErrorKind::Io if is_bad_certificate(error) => Self::Permanent,
+            RedisErrorKind::Io if is_bad_certificate(error) => Self::Certificate,
             // A reply that cannot be parsed says that the connection is out of step.
             RedisErrorKind::Io | RedisErrorKind::Parse => Self::Transient,
             RedisErrorKind::AuthenticationFailed => Self::Credentials,
@@ -80,6 +82,7 @@ impl Failure {
             Self::WrongType => {
                 ": a key holds something other than a stream; name another stream, or delete the key"
             }
+            Self::Certificate => ": its certificate is not one to trust",
             Self::NoGroup | Self::Transient | Self::Busy | Self::Permanent => "",
         }
     }
@@ -104,14 +107,16 @@ fn is_bad_certificate(error: &RedisError) -> bool {
         if let Some(error) = error.downcast_ref::<rustls::Error>() {
             return matches!(error, rustls::Error::InvalidCertificate(_));
         }
-        // An `io::Error` skips what it wraps when asked for its source.
-        cause = match error
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref)
-        {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
+        cause = wrapped(error).or_else(|| error.source());
     }
     false
+}
+
+/// What a wrapper holds that leaves it out of its own chain of sources.
+fn wrapped<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    if let Some(shared) = error.downcast_ref::<Arc<dyn StdError + Send + Sync>>() {
+        return Some(&**shared);
+    }
+    let inner = error.downcast_ref::<io::Error>()?.get_ref()?;
+    Some(inner)
 }

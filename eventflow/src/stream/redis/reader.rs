@@ -4,7 +4,7 @@ use std::{
     convert::Infallible,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -31,7 +31,7 @@ pub(super) struct Reader {
     link: Mutex<Option<Link>>,
     looks_back: AtomicBool,
     interrupted: Notify,
-    turn: std::sync::atomic::AtomicUsize,
+    turn: AtomicUsize,
 }
 
 /// The connection, and how far it has come.
@@ -59,7 +59,7 @@ impl Reader {
             link: Mutex::default(),
             looks_back: AtomicBool::new(false),
             interrupted: Notify::new(),
-            turn: std::sync::atomic::AtomicUsize::new(0),
+            turn: AtomicUsize::new(0),
         }
     }
 

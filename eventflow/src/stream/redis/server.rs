@@ -42,8 +42,8 @@ pub(super) struct Server {
 
 impl Server {
     /// Prepares connections; makes none.
-    pub(super) fn new(settings: ServerSettings) -> Result<Self> {
-        let client = client(&settings)?;
+    pub(super) fn new(settings: &ServerSettings) -> Result<Self> {
+        let client = client(settings)?;
         // The default response timeout of 500 ms cuts large pipelines, and their effects are then
         // unknown.
         let config = AsyncConnectionConfig::new()
@@ -182,16 +182,20 @@ fn client(settings: &ServerSettings) -> Result<Client> {
     };
     // Read apart from the certificate, so that the error is about one of them.
     Client::open(url).map_err(bad_url)?;
+    let bad_certificate = || {
+        Error::configuration(
+            "the root certificate cannot be used; give it in PEM, with a `rediss://` URL",
+        )
+    };
+    // Text without any certificate would pass, and no server be trusted.
+    if !String::from_utf8_lossy(pem).contains("-----BEGIN CERTIFICATE-----") {
+        return Err(bad_certificate());
+    }
     let certificates = TlsCertificates {
         client_tls: None,
         root_cert: Some(pem.clone()),
     };
-    Client::build_with_tls(url, certificates).map_err(|error| {
-        Error::configuration(
-            "the root certificate cannot be used; give it in PEM, with a `rediss://` URL",
-        )
-        .with_source(error)
-    })
+    Client::build_with_tls(url, certificates).map_err(|error| bad_certificate().with_source(error))
 }
 
 /// Gives rustls a provider unless the program has chosen one: with two of them compiled in, it
