@@ -127,11 +127,11 @@ macro_rules! database {
             }
         }
 
-        pub mod $table {
+        mod $table {
             use super::*;
 
             #[handler]
-            pub async fn book_order(
+            pub(super) async fn book_order(
                 event: OrderPlaced,
                 tx: &mut $Connection,
                 State(script): State<Script<$Database>>,
