@@ -34,3 +34,4 @@ macro_rules! on_every_database {
 mod consumer;
 mod service;
 mod stream;
+mod tower;

@@ -1,6 +1,10 @@
 //! The databases that every case runs on.
 
-use eventflow::{inbox::Inbox, prelude::*, router::Dispatch};
+use eventflow::{
+    inbox::Inbox,
+    prelude::*,
+    router::{Dispatch, Handles},
+};
 use sqlx::AssertSqlSafe;
 use tempfile::TempDir;
 
@@ -13,7 +17,7 @@ use super::{
 pub trait Database: Sized + Send + Sync + 'static {
     type Inbox: Inbox<Connection = Self::Connection>;
     type Connection: sqlx::Connection<Database: sqlx::Database<Connection = Self::Connection>>;
-    type Table: Dispatch<Self::Inbox, Script<Self>>;
+    type Table: Dispatch<Self::Inbox, Script<Self>> + Handles<ParcelShipped>;
 
     /// A writing statement that runs until it is stopped.
     const ENDLESS: &'static str;
@@ -150,7 +154,7 @@ macro_rules! database {
 
 /// Handles parcels on every database.
 #[handler]
-async fn print_label(
+pub async fn print_label(
     event: ParcelShipped,
     State(script): State<ParcelScript>,
     meta: &Metadata,

@@ -17,8 +17,8 @@ use eventflow::{
 };
 
 pub use self::{
-    database::{Database, Postgres, Sqlite},
-    script::{Answer, Call, Parcel, Script},
+    database::{Database, Postgres, Sqlite, print_label},
+    script::{Answer, Call, Parcel, ParcelScript, Script},
 };
 
 /// Handled with the transaction.

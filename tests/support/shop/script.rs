@@ -54,7 +54,7 @@ pub struct Script<D: Database> {
 
 /// The part of a [`Script`] that needs no database.
 #[derive(Clone)]
-pub(super) struct ParcelScript(Arc<OnParcel>);
+pub struct ParcelScript(Arc<OnParcel>);
 
 impl<D: Database> Script<D> {
     pub fn new() -> Self {
@@ -92,6 +92,12 @@ impl<D: Database> Script<D> {
 impl ParcelScript {
     pub(super) fn parcel(&self, parcel: Parcel) -> Answer<'static> {
         (self.0)(parcel)
+    }
+}
+
+impl fmt::Debug for ParcelScript {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ParcelScript")
     }
 }
 
