@@ -2,9 +2,14 @@
 
 use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
-use syn::{Data, DeriveInput, Fields, Type, Variant, ext::IdentExt};
+use syn::{Data, DeriveInput, Fields, LitStr, Type, Variant, ext::IdentExt, spanned::Spanned};
 
-use crate::{crate_path::CratePath, errors::Errors, spans::at, spelling};
+use crate::{
+    crate_path::CratePath,
+    errors::Errors,
+    spans::{at, moved},
+    spelling,
+};
 
 pub(crate) fn derive(input: TokenStream) -> TokenStream {
     let input: DeriveInput = match syn::parse2(input) {
@@ -52,7 +57,7 @@ impl<'a> EventSet<'a> {
         let Self { krate, ident, .. } = self;
         let types = self.events().map(|ty| quote!(<#ty as #krate::Event>::TYPE));
         let arms = self.variants.iter().map(|(variant, ty)| {
-            quote! {
+            quote_spanned! {ty.span()=>
                 <#ty as #krate::Event>::TYPE => <#ty as #krate::Event>::decode(__envelope.payload())
                     .map(Self::#variant),
             }
@@ -90,6 +95,12 @@ impl<'a> EventSet<'a> {
             #(#contains)*
 
             #[automatically_derived]
+            #[diagnostic::do_not_recommend]
+            impl<__Handler> #krate::event::Contains<#krate::__private::NoEvent<__Handler>>
+                for #ident
+            {}
+
+            #[automatically_derived]
             impl<__Router> #krate::router::CoveredBy<__Router> for #ident
             where
                 __Router: #(#handles)+*
@@ -106,6 +117,8 @@ impl<'a> EventSet<'a> {
             quote!((#name, <#ty as #krate::Event>::TYPE))
         });
         let assertions = self.events().enumerate().skip(1).map(|(index, ty)| {
+            let krate = moved(krate, ty.span());
+            let set = LitStr::new(&set, at(ty));
             quote_spanned! {at(ty)=>
                 const _: () = #krate::__private::assert_unique_name(#set, &EVENTS, #index);
             }

@@ -116,7 +116,10 @@ impl AttributeOption {
     pub(crate) fn flag(&self) -> syn::Result<()> {
         match &self.value {
             Value::None => Ok(()),
-            Value::Equals(_) | Value::Parens(_) => Err(self.malformed(&self.name.to_string())),
+            Value::Equals(_) | Value::Parens(_) => {
+                let message = format!("write `{}` with no value", self.name);
+                Err(syn::Error::new_spanned(self, message))
+            }
         }
     }
 

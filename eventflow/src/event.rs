@@ -61,7 +61,7 @@ pub trait EventSet: Sized + Send + 'static {
 #[diagnostic::on_unimplemented(
     message = "event `{E}` is not in the set `{Self}`",
     label = "`{E}` is not in `{Self}`",
-    note = "add a variant that holds `{E}` to `{Self}`, or take the handler out of the router"
+    note = "add a variant that holds `{E}` to `{Self}`, or take it out of the router"
 )]
 pub trait Contains<E> {}
 

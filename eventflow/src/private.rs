@@ -13,7 +13,7 @@ pub use uuid::Uuid;
 use crate::{
     envelope::{DecodeError, EncodeError, Envelope, Payload},
     event::{self, Contains, Event},
-    handler::{HandlerInput, param::Connection},
+    handler::{Handler, HandlerInput, param::Connection},
     router::CoveredBy,
 };
 
@@ -55,8 +55,8 @@ impl<E: Event + Serialize + DeserializeOwned> JsonEvent for E {
     }
 }
 
-/// The event of a handler `H` that was reported as having none: in every set, so that nothing is
-/// said twice.
+/// The event of a handler `H` that was reported as having none. Every set contains it, so that
+/// nothing is said twice.
 #[derive(Debug)]
 pub struct NoEvent<H>(PhantomData<fn() -> H>);
 
@@ -76,8 +76,6 @@ impl<H: 'static> Event for NoEvent<H> {
     }
 }
 
-impl<S, H> Contains<NoEvent<H>> for S {}
-
 /// A fallback handler's first parameter.
 #[diagnostic::on_unimplemented(
     message = "a fallback handler takes an `Envelope`, this one takes `{Self}`",
@@ -87,6 +85,14 @@ impl<S, H> Contains<NoEvent<H>> for S {}
 pub trait FallbackInput: HandlerInput {}
 
 impl FallbackInput for Envelope {}
+
+/// Reads a handler's event. That it is one was said where the handler names it.
+///
+/// # Errors
+/// If the payload is not what the event expects.
+pub fn event_of<H: Handler>(envelope: &Envelope) -> Result<H::Event, DecodeError> {
+    H::Event::from_envelope(envelope)
+}
 
 /// Checks that a parameter `&mut C` is a transaction.
 pub fn handler_transaction<C: Connection>() {}

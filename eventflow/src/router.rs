@@ -154,6 +154,11 @@ pub trait Handles<E> {
 
 /// Every event of the set is handled or ignored by the router `R`; implemented by
 /// `#[derive(EventSet)]`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an `EventSet`",
+    label = "not an `EventSet`",
+    note = "annotate the enum `{Self}` with `#[derive(EventSet)]`"
+)]
 pub trait CoveredBy<R> {}
 
 /// What a service answers for an event that it handled, and what is known of its routes.
@@ -206,12 +211,7 @@ pub struct Router<R, I: Inbox, S> {
 /// One handler of a router as a service of its own, to put layers on.
 pub type HandlerService<I> = BoxCloneSyncService<Delivery<I>, (), BoxError>;
 
-impl<R, I, S> Router<R, I, S>
-where
-    R: Dispatch<I, S>,
-    I: Inbox,
-    S: Send + Sync + 'static,
-{
+impl<R: RouteTable, I: Inbox, S> Router<R, I, S> {
     /// A router with this state.
     pub fn new(state: S) -> Self {
         Self {

@@ -146,8 +146,7 @@ impl Handler {
                     __state: &__State,
                     __transaction: &mut #krate::delivery::Transaction<__Inbox>,
                 ) -> ::core::result::Result<(), #krate::Failure> {
-                    let __event = <<Self as #krate::handler::Handler>::Event
-                        as #krate::handler::HandlerInput>::from_envelope(__delivery.envelope())?;
+                    let __event = #krate::__private::event_of::<Self>(__delivery.envelope())?;
                     #(#arguments)*
                     <#output as #krate::handler::HandlerOutput>::into_result(
                         #ident(__event, #(#names),*).await
@@ -208,6 +207,7 @@ impl Handler {
                 impl<__Inbox, __State> #krate::handler::Handle<__Inbox, __State> for #ident
                 where
                     __Inbox: #krate::Inbox,
+                    __State: ::core::marker::Send + ::core::marker::Sync + 'static,
                 {
                     async fn handle(
                         _: &#krate::Delivery<__Inbox>,

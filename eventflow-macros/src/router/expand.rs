@@ -2,10 +2,13 @@
 
 use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
-use syn::{Path, ext::IdentExt};
+use syn::{Path, ext::IdentExt, spanned::Spanned};
 
 use super::Router;
-use crate::{crate_path::CratePath, spans::at};
+use crate::{
+    crate_path::CratePath,
+    spans::{at, moved},
+};
 
 impl Router {
     pub(super) fn expand(&self) -> TokenStream {
@@ -33,11 +36,12 @@ impl Router {
         }
     }
 
+    /// They do not ask whether the handlers run on the inbox: where the router is used as a service
+    /// the inbox is known, and the message is about it. Here it would be guessed from the handlers.
     fn expand_constructors(&self) -> TokenStream {
         let (krate, ident, vis) = (self.krate(), self.ident(), &self.item_struct.vis);
         let bounds = quote! {
             where
-                Self: #krate::router::Dispatch<I, S>,
                 I: #krate::Inbox,
                 S: ::core::marker::Send + ::core::marker::Sync + 'static,
         };
@@ -92,12 +96,13 @@ impl Router {
     fn expand_checks(&self) -> TokenStream {
         let (krate, ident, events) = (self.krate(), self.ident(), &self.table.events);
         let handlers = self.table.handlers.iter().map(|handler| {
-            let event = event_of(krate, handler);
+            let (events, event) = (moved(events, handler.span()), event_of(krate, handler));
             quote_spanned! {at(handler)=>
                 const _: fn() = #krate::__private::event_of_the_set::<#events, #event>;
             }
         });
         let ignored = self.table.ignored.iter().map(|event| {
+            let events = moved(events, event.span());
             quote_spanned! {at(event)=>
                 const _: fn() = #krate::__private::event_of_the_set::<#events, #event>;
             }

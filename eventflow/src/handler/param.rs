@@ -42,13 +42,13 @@ pub trait HandlerParam {
     const TRANSACTIONAL: bool = false;
 }
 
-/// A parameter that is taken by value.
+/// How a parameter is taken by value; its type is a [`HandlerParam`] too.
 #[diagnostic::on_unimplemented(
     message = "a handler cannot take `{Self}` by value",
     label = "cannot be taken by value",
     note = "implement `FromDelivery` for `{Self}`"
 )]
-pub trait FromDelivery<I: Inbox, S>: HandlerParam + Sized + Send {
+pub trait FromDelivery<I: Inbox, S>: Sized + Send {
     /// Takes the parameter from the delivery and the router's state.
     ///
     /// A failure ends the attempt as if the handler had answered it.
@@ -87,7 +87,7 @@ pub trait Connection {}
     label = "this router runs on a `{I}`",
     note = "take the connection of the inbox: `&mut PgConnection` with a `PgInbox`, `&mut SqliteConnection` with a `SqliteInbox`"
 )]
-pub trait ConnectionOf<I: Inbox, H>: Connection {
+pub trait ConnectionOf<I: Inbox, H> {
     /// Borrows the transaction of an attempt.
     fn of(connection: &mut I::Connection) -> &mut Self;
 }

@@ -1,0 +1,11 @@
+use eventflow::prelude::*;
+
+#[derive(Serialize, Deserialize, Event)]
+struct OrderCreated {
+    #[event(aggregate_id)]
+    order_id: Uuid,
+    #[event(aggregate_id)]
+    customer_id: Uuid,
+}
+
+fn main() {}

@@ -1,0 +1,8 @@
+use eventflow::prelude::*;
+
+#[derive(Event)]
+struct OrderCreated {
+    sku: String,
+}
+
+fn main() {}

@@ -1,0 +1,12 @@
+use eventflow::prelude::*;
+
+#[derive(Event)]
+struct OrderCreated;
+
+#[derive(EventSet)]
+enum OrderEvents {
+    Created(OrderCreated),
+    Opened(OrderCreated),
+}
+
+fn main() {}

@@ -1,0 +1,10 @@
+use eventflow::prelude::*;
+
+struct OrderCreated;
+
+#[derive(EventSet)]
+enum OrderEvents {
+    Created(OrderCreated),
+}
+
+fn main() {}

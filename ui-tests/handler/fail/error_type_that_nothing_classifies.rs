@@ -1,0 +1,20 @@
+use eventflow::prelude::*;
+
+#[derive(Event)]
+struct OrderCreated;
+
+#[derive(Debug, thiserror::Error)]
+#[error("sold out")]
+struct SoldOut;
+
+#[handler]
+async fn reserve_stock(_event: OrderCreated) -> Result<(), SoldOut> {
+    Err(SoldOut)
+}
+
+#[handler]
+async fn question_mark(_event: OrderCreated) -> Result<(), Failure> {
+    Err(SoldOut)?
+}
+
+fn main() {}

@@ -1,0 +1,6 @@
+use eventflow::prelude::*;
+
+#[handler]
+async fn reserve_stock() {}
+
+fn main() {}

@@ -1,0 +1,7 @@
+use eventflow::prelude::*;
+
+#[derive(Event)]
+#[handler]
+struct OrderCreated;
+
+fn main() {}

@@ -1,0 +1,31 @@
+use std::time::Duration;
+
+use eventflow::{handler::Handler, prelude::*};
+
+#[derive(Event)]
+struct OrderCreated;
+
+#[handler(timeout = "2m", retry(attempts = 3, backoff = "1s"))]
+async fn both(_event: OrderCreated) {}
+
+#[handler(retry(attempts = 1),)]
+async fn one(_event: OrderCreated) {}
+
+#[handler()]
+async fn none(_event: OrderCreated) {}
+
+#[handler]
+#[cfg(any())]
+async fn not_compiled(_event: DoesNotExist) {}
+
+fn main() {
+    assert_eq!(both::TIMEOUT, Some(Duration::from_secs(120)));
+    let retry = both::RETRY.unwrap();
+    assert_eq!((retry.attempts, retry.backoff), (3, Duration::from_secs(1)));
+
+    let retry = one::RETRY.unwrap();
+    assert_eq!((retry.attempts, retry.backoff), (1, Duration::from_millis(10)));
+
+    assert_eq!(none::TIMEOUT, None);
+    assert_eq!(none::RETRY, None);
+}
