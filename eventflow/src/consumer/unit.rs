@@ -120,7 +120,7 @@ where
         } else {
             // Nothing waits for readiness while a transaction is open.
             self.commit().await;
-            engine.dispatcher.call(delivery.clone()).await
+            engine.call(delivery.clone()).await
         };
         let call = match call {
             Ok(call) => call,

@@ -1,0 +1,3 @@
+//! The consumer: what becomes of events, whatever their handlers and the processes do.
+
+mod failures;
