@@ -7,6 +7,8 @@
 //! Publishes orders, some of them twice, a payment that fails twice and then succeeds, a parcel
 //! that always fails, and an entry that nobody can read; then prints what became of each kind.
 
+#![allow(clippy::print_stdout, reason = "an example shows what it did")]
+
 use std::time::Duration;
 
 use eventflow::{Report, inbox::backoff::Backoff, prelude::*};

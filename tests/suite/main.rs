@@ -32,6 +32,7 @@ macro_rules! on_every_database {
 }
 
 mod consumer;
+mod inbox;
 mod service;
 mod stream;
 mod tower;

@@ -5,7 +5,9 @@
     clippy::disallowed_methods,
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::missing_errors_doc,
     clippy::missing_panics_doc,
+    unnameable_types,
     clippy::panic,
     clippy::unwrap_used,
     reason = "a failed helper should fail the test"

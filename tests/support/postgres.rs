@@ -13,7 +13,7 @@ use tokio::sync::OnceCell;
 
 use crate::process::{free_port, watchdog};
 
-const START_DEADLINE: Duration = Duration::from_secs(60);
+const START_DEADLINE: Duration = Duration::from_mins(1);
 
 /// A fresh database on the server that all tests of this process share.
 #[derive(Debug)]
