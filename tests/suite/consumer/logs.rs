@@ -57,7 +57,7 @@ async fn logged(level: Level) -> String {
             ("occurred_on", "2026-01-01T00:00:00Z"),
             (
                 "payload",
-                r#"{"order_id":"canary-4111","number":"canary-4111"}"#,
+                r#"{"order_id":"7f3b1c7e-6f43-4be5-9a0b-3f3b4f3e2d10","number":"canary-4111"}"#,
             ),
         ]);
     }
