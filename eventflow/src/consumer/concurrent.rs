@@ -108,7 +108,7 @@ fn settlement<Src, I: Inbox>(
         Outcome::Processed => Ok(outcome::processed(row)),
         Outcome::Failed(failure) => {
             let settlement = outcome::failed(row, &failure, &engine.settings);
-            note_failure(row, &settlement);
+            note_failure(row, &failure, &settlement);
             Ok(settlement)
         }
         // There is no unit to lose here: a conflict in the handler's own transaction passes.

@@ -195,7 +195,7 @@ where
             (_, _) => return self.again.push(row),
         };
         let settlement = outcome::failed(&row, &failure, &self.engine.settings);
-        note_failure(&row, &settlement);
+        note_failure(&row, &failure, &settlement);
         self.apart.push(settlement);
     }
 
