@@ -7,6 +7,8 @@
 //!
 //! Runs until Ctrl-C, finishes what has begun, and prints what it counted.
 
+#![allow(clippy::print_stdout, reason = "an example shows what it did")]
+
 use std::{
     sync::{
         Arc,

@@ -4,6 +4,8 @@
 //! cargo run --example publish -- --redis redis://localhost --count 1000
 //! ```
 
+#![allow(clippy::print_stdout, reason = "an example shows what it did")]
+
 use clap::Parser;
 use eventflow::prelude::*;
 use eventflow_examples::{OrderCancelled, OrderCreated, OrderPaid};

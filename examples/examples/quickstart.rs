@@ -7,9 +7,11 @@
 //! Publishes orders, some of them twice, a payment that fails twice and then succeeds, a parcel
 //! that always fails, and an entry that nobody can read; then prints what became of each kind.
 
+#![allow(clippy::print_stdout, reason = "an example shows what it did")]
+
 use std::time::Duration;
 
-use eventflow::{inbox::backoff::Backoff, prelude::*};
+use eventflow::{Report, inbox::backoff::Backoff, prelude::*};
 use sqlx::Row as _;
 
 #[derive(Debug, Serialize, Deserialize, Event)]
@@ -50,16 +52,16 @@ async fn book_order(event: OrderPlaced, tx: &mut SqliteConnection) -> Result<(),
 }
 
 #[handler]
-async fn take_payment(event: PaymentRequested, meta: &Metadata) -> Result<(), Failure> {
+async fn take_payment(_event: PaymentRequested, meta: &Metadata) -> Result<(), Failure> {
     if meta.attempt < 3 {
-        return Err(Failure::retry(format!("no answer for {}", event.order_id)));
+        return Err(Failure::retry("the bank does not answer"));
     }
     Ok(())
 }
 
 #[handler]
-async fn print_label(event: ParcelShipped) -> Result<(), Failure> {
-    Err(Failure::retry(format!("no printer for {}", event.order_id)))
+async fn print_label(_event: ParcelShipped) -> Result<(), Failure> {
+    Err(Failure::retry("the label printer is off"))
 }
 
 #[router(events = ShopEvents, handlers(book_order, take_payment, print_label))]
@@ -87,25 +89,23 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .build()?;
     let report = consumer.drain_scheduled().await?;
 
-    print_table(&shop, report.duplicates).await?;
+    print_table(&shop, &report).await?;
     let booked: i64 = sqlx::query_scalar("SELECT count(*) FROM sales")
         .fetch_one(&shop)
         .await?;
-    println!("\n{booked} orders are booked, each once.");
+    println!("{booked} orders are booked, each once");
     Ok(())
 }
 
-const ORDERS: usize = 20;
-const TWICE: usize = 5;
-
+/// Publishes 28 entries, five of them for the second time.
 async fn publish(stream: &MemoryStream) -> Result<(), Box<dyn std::error::Error>> {
-    for number in 0..ORDERS {
+    for number in 0..20 {
         let order = OrderPlaced {
             order_id: Uuid::now_v7(),
             total: 1999,
         };
         let envelope = Envelope::new(&order)?;
-        let copies = if number < TWICE { 2 } else { 1 };
+        let copies = if number < 5 { 2 } else { 1 };
         stream.send(&vec![envelope; copies]).await?;
     }
     let order_id = Uuid::now_v7();
@@ -117,34 +117,32 @@ async fn publish(stream: &MemoryStream) -> Result<(), Box<dyn std::error::Error>
 
 async fn print_table(
     shop: &sqlx::SqlitePool,
-    duplicates: u64,
+    report: &Report,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    println!(
-        "{:<18}{:>10}{:>12}{:>13}{:>6}",
-        "event", "processed", "dead letter", "duplicates", "runs"
-    );
+    println!("event             processed  dead letter  runs  why");
     let rows = sqlx::query(
         "SELECT event_type,
                 count(*) FILTER (WHERE status = 'processed') AS processed,
                 count(*) FILTER (WHERE status = 'dead_letter') AS dead_letter,
-                sum(retry_count + (status = 'processed')) AS runs
+                sum(retry_count + (status = 'processed')) AS runs,
+                coalesce(max(error_message), '') AS why
          FROM event_inbox GROUP BY event_type ORDER BY min(received_at)",
     )
     .fetch_all(shop)
     .await?;
+    let (mut processed, mut dead_letters) = (0, 0);
     for row in rows {
-        let event_type: &str = row.get("event_type");
-        println!(
-            "{event_type:<18}{:>10}{:>12}{:>13}{:>6}",
-            row.get::<i64, _>("processed"),
-            row.get::<i64, _>("dead_letter"),
-            if event_type == OrderPlaced::TYPE {
-                duplicates
-            } else {
-                0
-            },
-            row.get::<i64, _>("runs"),
-        );
+        let name: &str = row.get("event_type");
+        let (done, dead): (i64, i64) = (row.get("processed"), row.get("dead_letter"));
+        let (runs, why): (i64, &str) = (row.get("runs"), row.get("why"));
+        let line = format!("{name:<18}{done:>9}{dead:>13}{runs:>6}  {why}");
+        println!("{}", line.trim_end());
+        processed += done;
+        dead_letters += dead;
     }
+    let (read, duplicates) = (report.read, report.duplicates);
+    println!(
+        "\n{read} entries = {processed} processed + {dead_letters} dead letters + {duplicates} duplicates"
+    );
     Ok(())
 }

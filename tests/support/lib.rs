@@ -1,11 +1,13 @@
-//! Support for the suites: private servers that end with the tests.
+//! Support for the suites: private servers that end with the tests, and a shop to test with.
 
 #![allow(
     missing_docs,
     clippy::disallowed_methods,
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::missing_errors_doc,
     clippy::missing_panics_doc,
+    unnameable_types,
     clippy::panic,
     clippy::unwrap_used,
     reason = "a failed helper should fail the test"
@@ -15,6 +17,8 @@ mod eventually;
 pub mod postgres;
 mod process;
 pub mod redis;
+pub mod running;
+pub mod shop;
 pub mod work;
 
 pub use self::eventually::eventually;

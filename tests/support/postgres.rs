@@ -13,7 +13,7 @@ use tokio::sync::OnceCell;
 
 use crate::process::{free_port, watchdog};
 
-const START_DEADLINE: Duration = Duration::from_secs(60);
+const START_DEADLINE: Duration = Duration::from_mins(1);
 
 /// A fresh database on the server that all tests of this process share.
 #[derive(Debug)]
@@ -189,7 +189,9 @@ fn unprivileged_user() -> Option<u32> {
 
 /// The folder of the newest installed server.
 fn binaries() -> PathBuf {
-    let installed = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
+    let installed = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten();
     let debian = installed.filter_map(|version| {
         let version = version.ok()?;
         let number: u32 = version.file_name().to_str()?.parse().ok()?;

@@ -84,10 +84,12 @@ pub struct Work;
 
 /// Creates the table of the handler's effects. It takes any number of rows per event.
 pub async fn create_effects(pool: &PgPool) {
-    sqlx::query("CREATE TABLE effects (event_id TEXT NOT NULL, done_by TEXT NOT NULL, causation_id TEXT)")
-        .execute(pool)
-        .await
-        .unwrap();
+    sqlx::query(
+        "CREATE TABLE effects (event_id TEXT NOT NULL, done_by TEXT NOT NULL, causation_id TEXT)",
+    )
+    .execute(pool)
+    .await
+    .unwrap();
 }
 
 /// Committed effects, and how many events have them.

@@ -4,6 +4,7 @@
 
 #![allow(
     clippy::expect_used,
+    clippy::panic,
     reason = "a worker that cannot start should fail its test"
 )]
 

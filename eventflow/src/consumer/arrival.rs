@@ -46,17 +46,16 @@ pub(super) fn admit(
         Route::Unknown => {
             counters.unknown.one();
             let event_type = &metadata.event_type;
+            tracing::warn!(
+                event_id = metadata.event_id,
+                event_type,
+                policy = ?settings.unknown_events,
+                "no handler for events of this type"
+            );
             match settings.unknown_events {
                 UnknownEvents::DeadLetter => Admission::DeadLetter(unknown_reason(event_type)),
                 UnknownEvents::Leave => Admission::Park,
-                UnknownEvents::Ignore => {
-                    tracing::info!(
-                        event_id = metadata.event_id,
-                        event_type,
-                        "unknown type ignored"
-                    );
-                    return None;
-                }
+                UnknownEvents::Ignore => return None,
             }
         }
     };

@@ -11,7 +11,8 @@ use super::{
 };
 use crate::{
     delivery::{Delivery, Writes},
-    error::BoxError,
+    envelope::DecodeError,
+    error::{BoxError, chain},
     handler::Failure,
     inbox::{Inbox, LossKind, Row, Settlement, Unit, UnitLost},
     layer::timeout::TimedOut,
@@ -95,7 +96,7 @@ where
         Outcome::Processed => Attempt::Settled(unit, outcome::processed(row)),
         Outcome::Failed(failure) => {
             let settlement = outcome::failed(row, &failure, &engine.settings);
-            note_failure(row, &settlement);
+            note_failure(row, &failure, &settlement);
             Attempt::Settled(unit, settlement)
         }
         Outcome::HandedBack(error) => Attempt::HandedBack(unit, error),
@@ -104,7 +105,7 @@ where
 }
 
 /// Logs a failed run.
-pub(super) fn note_failure(row: &Row, settlement: &Settlement) {
+pub(super) fn note_failure(row: &Row, failure: &Failure, settlement: &Settlement) {
     let metadata = row.envelope.metadata();
     tracing::warn!(
         event_id = metadata.event_id,
@@ -112,9 +113,17 @@ pub(super) fn note_failure(row: &Row, settlement: &Settlement) {
         attempt = metadata.attempt,
         outcome = settlement.status.as_str(),
         delay_s = settlement.delay.as_secs_f64(),
-        error = settlement.error_message.as_deref(),
+        error = reason(failure),
         "run failed"
     );
+}
+
+/// Why a run failed, for logs: serde's own words may quote the payload, so only the row has them.
+fn reason(failure: &Failure) -> String {
+    match failure.error().downcast_ref::<DecodeError>() {
+        Some(unreadable) => unreadable.to_string(),
+        None => outcome::message(&chain(failure.error())),
+    }
 }
 
 impl<Src, I: Inbox> Engine<Src, I> {

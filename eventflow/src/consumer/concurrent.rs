@@ -1,6 +1,7 @@
 //! Events whose handlers take no transaction: they run side by side and hold no connection.
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::sync::mpsc;
 
 use super::{
     attempt::note_failure,
@@ -23,30 +24,55 @@ where
     I: Inbox,
 {
     let at_once = rows.len().max(1);
-    let mut done = rows
+    let (ended, mut waiting) = mpsc::unbounded_channel();
+    let calls = rows
         .into_iter()
         .map(|row| run(engine, row))
-        .collect::<FuturesUnordered<_>>()
-        .ready_chunks(at_once);
-    while let Some(chunk) = done.next().await {
-        let mut settlements = Vec::new();
-        let mut back = Vec::new();
-        for (row, outcome) in chunk {
-            match settlement(engine, &row, outcome) {
-                Ok(settlement) => settlements.push(settlement),
-                Err(error) => {
-                    tracing::warn!(
-                        event_id = row.envelope.metadata().event_id,
-                        error = chain(error.as_ref()),
-                        "event handed back with no attempt counted"
-                    );
-                    back.push(row);
-                }
+        .collect::<FuturesUnordered<_>>();
+    let calling = async move {
+        calls
+            .for_each(|call| {
+                // The receiver lives as long as this sender.
+                _ = ended.send(call);
+                std::future::ready(())
+            })
+            .await;
+    };
+    // Beside the calls: a database that does not answer must not use up the time of those that
+    // still run.
+    let settling = async {
+        let mut chunk = Vec::with_capacity(at_once);
+        while waiting.recv_many(&mut chunk, at_once).await > 0 {
+            settle(engine, chunk.drain(..)).await;
+        }
+    };
+    tokio::join!(calling, settling);
+}
+
+async fn settle<Src, I>(engine: &Engine<Src, I>, calls: impl Iterator<Item = (Row, Outcome)> + Send)
+where
+    Src: Send + Sync + 'static,
+    I: Inbox,
+{
+    let mut settlements = Vec::new();
+    let mut back = Vec::new();
+    for (row, outcome) in calls {
+        match settlement(engine, &row, outcome) {
+            Ok(settlement) => settlements.push(settlement),
+            Err(error) => {
+                let metadata = row.envelope.metadata();
+                tracing::warn!(
+                    event_id = metadata.event_id,
+                    event_type = metadata.event_type,
+                    error = chain(error.as_ref()),
+                    "event handed back with no attempt counted"
+                );
+                back.push(row);
             }
         }
-        engine.settle_apart(settlements).await;
-        engine.hand_back(&back).await;
     }
+    engine.settle_apart(settlements).await;
+    engine.hand_back(&back).await;
 }
 
 async fn run<Src, I>(engine: &Engine<Src, I>, row: Row) -> (Row, Outcome)
@@ -59,7 +85,7 @@ where
         return (row, stopped);
     }
     let delivery = Delivery::new(row.envelope.clone(), engine.settings.handler_timeout);
-    let outcome = match engine.dispatcher.call(delivery).await {
+    let outcome = match engine.call(delivery).await {
         Ok(call) if engine.held.start(row.lease, engine.deadline(&row)) => {
             engine.finish_call(&row, call).await
         }
@@ -82,7 +108,7 @@ fn settlement<Src, I: Inbox>(
         Outcome::Processed => Ok(outcome::processed(row)),
         Outcome::Failed(failure) => {
             let settlement = outcome::failed(row, &failure, &engine.settings);
-            note_failure(row, &settlement);
+            note_failure(row, &failure, &settlement);
             Ok(settlement)
         }
         // There is no unit to lose here: a conflict in the handler's own transaction passes.

@@ -99,10 +99,8 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
 
         let mut seen = Seen::default();
         loop {
-            let entries = self.drain_entries().await?;
-            let rows = self.claim(due, &mut seen).await?;
-            let claimed = !rows.is_empty();
-            self.run_all(rows).await;
+            let entries = self.drain_entries(&mut seen).await?;
+            let claimed = self.claim(due, &mut seen).await?;
             let recovered = recovery::recover_one(engine).await?;
             if !entries && !claimed && !recovered {
                 break;
@@ -119,7 +117,7 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
     }
 
     /// Handles one batch of the stream; `false` if there was none.
-    async fn drain_entries(&self) -> Result<bool> {
+    async fn drain_entries(&self, seen: &mut Seen) -> Result<bool> {
         let engine = &self.engine;
         let count = engine.settings.batch_size;
         let mut batch = engine.source.read(count, None).await?;
@@ -135,22 +133,28 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
         }
         let mut acknowledged = Acknowledgements::default();
         let rows = take_in(engine, &mut acknowledged, batch).await;
-        self.run_all(rows.unwrap_or_default()).await;
+        let rows = rows.unwrap_or_default();
+        seen.add(&rows);
+        self.run_all(rows).await;
         acknowledged.flush(engine).await;
         Ok(true)
     }
 
-    async fn claim(&self, due: Due, seen: &mut Seen) -> Result<Vec<Row>> {
+    /// Handles one batch of waiting rows; `false` if there was none.
+    async fn claim(&self, due: Due, seen: &mut Seen) -> Result<bool> {
         let engine = &self.engine;
         let limit = u32::try_from(engine.settings.batch_size).unwrap_or(u32::MAX);
         let rows = engine.inbox.claim(&engine.holder, due, limit).await?;
-        engine.held.add(&rows);
-        if due == Due::Now {
-            return Ok(rows);
+        if rows.is_empty() {
+            return Ok(false);
         }
-        let (run, aside): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| seen.is_new(row));
-        seen.aside.extend(aside);
-        Ok(run)
+        engine.held.add(&rows);
+        let rows = match due {
+            Due::Now => rows,
+            Due::Later => seen.put_aside(rows),
+        };
+        self.run_all(rows).await;
+        Ok(true)
     }
 
     async fn run_all(&self, rows: Vec<Row>) {
@@ -167,6 +171,18 @@ struct Seen {
 }
 
 impl Seen {
+    fn add(&mut self, rows: &[Row]) {
+        let failed_runs = rows.iter().map(|row| (row.lease.id, row.retry_count));
+        self.failed_runs.extend(failed_runs);
+    }
+
+    /// Keeps back what has had its run, and answers the rest.
+    fn put_aside(&mut self, rows: Vec<Row>) -> Vec<Row> {
+        let (run, aside): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| self.is_new(row));
+        self.aside.extend(aside);
+        run
+    }
+
     /// Whether running the row once more leads on: it failed since, and has a last run.
     fn is_new(&mut self, row: &Row) -> bool {
         match self.failed_runs.insert(row.lease.id, row.retry_count) {

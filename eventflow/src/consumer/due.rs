@@ -59,6 +59,8 @@ where
         Ok(None) | Err(_) => poll,
     };
     tokio::select! {
+        // First: rows that a stop hands back are for other processes.
+        biased;
         () = engine.stopping.cancelled() => false,
         () = engine.due_changed.notified() => true,
         () = tokio::time::sleep(due) => true,

@@ -6,9 +6,14 @@ use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    dispatcher::Dispatcher, held::Held, outage::Outage, report::Counters, settings::Settings,
+    dispatcher::{Call, Dispatcher},
+    held::Held,
+    outage::Outage,
+    report::Counters,
+    settings::Settings,
 };
 use crate::{
+    delivery::Delivery,
     error::{BoxError, chain},
     inbox::{Holder, Inbox, Lease, LossKind, Row, Settlement, Status, Unit, UnitLost},
 };
@@ -34,6 +39,18 @@ pub(super) struct Engine<Src, I: Inbox> {
 }
 
 impl<Src: Send + Sync + 'static, I: Inbox> Engine<Src, I> {
+    /// Calls the service when it is ready. Not while a transaction is open.
+    ///
+    /// A limit may hold calls back for longer than a consumer has to stop.
+    pub(super) async fn call(&self, delivery: Delivery<I>) -> Result<Call, BoxError> {
+        tokio::select! {
+            call = self.dispatcher.call(delivery) => call,
+            () = self.stopping.cancelled() => {
+                Err("the consumer stopped before the service was ready".into())
+            }
+        }
+    }
+
     /// Hands rows back with no attempt counted: at once if the consumer stops, for others to run.
     pub(super) async fn hand_back(&self, rows: &[Row]) {
         let delay = if self.stopping.is_cancelled() {

@@ -42,7 +42,7 @@ where
         };
         outage.over();
         if let Some(rows) = take_in(&engine, &mut acknowledged, batch).await {
-            room.zip(rows).for_each(|(permit, row)| permit.send(row));
+            enqueue(room, &queue, rows).await;
         }
     }
     acknowledged.flush(&engine).await;
@@ -83,7 +83,7 @@ where
                 break;
             }
             if let Some(rows) = take_in(&engine, &mut acknowledged, batch).await {
-                room.zip(rows).for_each(|(permit, row)| permit.send(row));
+                enqueue(room, &queue, rows).await;
             }
         }
     }
@@ -99,6 +99,21 @@ async fn room<'q, Src, I: Inbox>(
         biased;
         () = engine.stopping.cancelled() => None,
         room = queue.reserve_many(engine.settings.batch_size) => room.ok(),
+    }
+}
+
+/// Gives rows to the workers. A source that gave more than it was asked for has to wait.
+async fn enqueue(
+    mut room: mpsc::PermitIterator<'_, Row>,
+    queue: &mpsc::Sender<Row>,
+    rows: Vec<Row>,
+) {
+    for row in rows {
+        match room.next() {
+            Some(permit) => permit.send(row),
+            // The workers outlive every sender, so a row is never refused here.
+            None => queue.send(row).await.unwrap_or_default(),
+        }
     }
 }
 

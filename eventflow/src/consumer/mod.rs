@@ -120,26 +120,14 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
             _ = &mut shutdown => return Ok(engine.counters.report()),
             started = self.start() => started?,
         }
-        let leases_done = CancellationToken::new();
-        let lease_guard = leases_done.clone().drop_guard();
-        let leases = tokio::spawn(lease::extend(Arc::clone(engine), leases_done));
-        let tasks = self.spawn_loops();
-        tracing::info!(
-            consumer = engine.holder.consumer,
-            holder = engine.holder.name,
-            workers = engine.settings.workers,
-            "consumer started"
-        );
+        // In a task of its own: it sees the loops end also if this future is dropped.
+        let running = tokio::spawn(supervise(Arc::clone(engine)));
 
         shutdown.await;
 
-        tracing::info!(consumer = engine.holder.consumer, "consumer stops");
         drop(stop);
-        engine.source.interrupt().await;
-        self.wait_for(&tasks).await;
-        drop(lease_guard);
-        // The task ends by itself; it has nothing to say.
-        leases.await.unwrap_or_default();
+        // The task has nothing to say; it ends early only with the runtime.
+        running.await.unwrap_or_default();
         Ok(engine.counters.report())
     }
 
@@ -177,41 +165,61 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
         }
         Ok(())
     }
+}
 
-    fn spawn_loops(&self) -> TaskTracker {
-        let engine = &self.engine;
-        let tasks = TaskTracker::new();
-        let (sender, queue) = Queue::new(engine.settings.batch_size);
-        let queue = Arc::new(queue);
-        for _ in 0..engine.settings.workers {
-            tasks.spawn(worker::work(Arc::clone(engine), Arc::clone(&queue)));
-        }
-        tasks.spawn(ingest::read(Arc::clone(engine), sender.clone()));
-        tasks.spawn(ingest::take_over(Arc::clone(engine), sender.clone()));
-        tasks.spawn(due::claim(Arc::clone(engine), sender));
-        tasks.spawn(recovery::recover(Arc::clone(engine)));
-        tasks.spawn(retention::purge(Arc::clone(engine)));
-        tasks.close();
-        tasks
+/// Runs the loops until the consumer stops, and sees them end.
+async fn supervise<Src: Source, I: Inbox>(engine: Arc<Engine<Src, I>>) {
+    let leases_done = CancellationToken::new();
+    let leases = tokio::spawn(lease::extend(Arc::clone(&engine), leases_done.clone()));
+    let tasks = spawn_loops(&engine);
+    tracing::info!(
+        consumer = engine.holder.consumer,
+        holder = engine.holder.name,
+        workers = engine.settings.workers,
+        "consumer started"
+    );
+
+    engine.stopping.cancelled().await;
+
+    tracing::info!(consumer = engine.holder.consumer, "consumer stops");
+    engine.source.interrupt().await;
+    wait_for(&engine, &tasks).await;
+    leases_done.cancel();
+    // The task has nothing to say; it ends early only with the runtime.
+    leases.await.unwrap_or_default();
+}
+
+fn spawn_loops<Src: Source, I: Inbox>(engine: &Arc<Engine<Src, I>>) -> TaskTracker {
+    let tasks = TaskTracker::new();
+    let (sender, queue) = Queue::new(engine.settings.batch_size);
+    let queue = Arc::new(queue);
+    for _ in 0..engine.settings.workers {
+        tasks.spawn(worker::work(Arc::clone(engine), Arc::clone(&queue)));
     }
+    tasks.spawn(ingest::read(Arc::clone(engine), sender.clone()));
+    tasks.spawn(ingest::take_over(Arc::clone(engine), sender.clone()));
+    tasks.spawn(due::claim(Arc::clone(engine), sender));
+    tasks.spawn(recovery::recover(Arc::clone(engine)));
+    tasks.spawn(retention::purge(Arc::clone(engine)));
+    tasks.close();
+    tasks
+}
 
-    async fn wait_for(&self, tasks: &TaskTracker) {
-        let engine = &self.engine;
-        let grace = engine.settings.grace;
-        if tokio::time::timeout(grace, tasks.wait()).await.is_ok() {
-            return;
-        }
-        tracing::warn!(
-            ?grace,
-            "handlers still run after the grace period; cutting them"
+async fn wait_for<Src, I: Inbox>(engine: &Engine<Src, I>, tasks: &TaskTracker) {
+    let grace = engine.settings.grace;
+    if tokio::time::timeout(grace, tasks.wait()).await.is_ok() {
+        return;
+    }
+    tracing::warn!(
+        ?grace,
+        "handlers still run after the grace period; cutting them"
+    );
+    engine.cut.cancel();
+    if tokio::time::timeout(LAST_WAIT, tasks.wait()).await.is_err() {
+        tracing::error!(
+            tasks = tasks.len(),
+            "handlers block their threads and cannot be cut; their events run again when their leases have lapsed"
         );
-        engine.cut.cancel();
-        if tokio::time::timeout(LAST_WAIT, tasks.wait()).await.is_err() {
-            tracing::error!(
-                tasks = tasks.len(),
-                "handlers block their threads and cannot be cut; their events run again when their leases have lapsed"
-            );
-        }
     }
 }
 

@@ -9,6 +9,9 @@ use crate::{
     inbox::{Retention, backoff::Backoff},
 };
 
+/// Beyond any use, and within what clocks and databases can add to now.
+const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
+
 const DAY: Duration = Duration::from_hours(24);
 
 /// What a consumer does with events of a type that its router does not know.
@@ -72,7 +75,29 @@ impl Settings {
     }
 
     pub(crate) fn check(&self) -> Result<()> {
+        let longest = [
+            self.block,
+            self.handler_timeout,
+            self.lease,
+            self.claim_idle,
+            self.grace,
+            self.retention.processed,
+            self.retention.dead_letter,
+            self.poll_interval,
+        ];
         let in_range = [
+            (
+                longest.iter().all(|time| *time <= LONGEST),
+                "no time may be longer than 100 years",
+            ),
+            (
+                self.block >= Duration::from_millis(1),
+                "`block` must be at least 1 ms",
+            ),
+            (
+                self.claim_idle >= Duration::from_millis(10),
+                "`claim_idle` must be at least 10 ms",
+            ),
             (
                 (1..=255).contains(&self.name.chars().count()),
                 "`name` must have 1 to 255 characters; the source's group is taken if it is not set",

@@ -120,7 +120,7 @@ where
         } else {
             // Nothing waits for readiness while a transaction is open.
             self.commit().await;
-            engine.dispatcher.call(delivery.clone()).await
+            engine.call(delivery.clone()).await
         };
         let call = match call {
             Ok(call) => call,
@@ -195,7 +195,7 @@ where
             (_, _) => return self.again.push(row),
         };
         let settlement = outcome::failed(&row, &failure, &self.engine.settings);
-        note_failure(&row, &settlement);
+        note_failure(&row, &failure, &settlement);
         self.apart.push(settlement);
     }
 

@@ -83,7 +83,10 @@ fn readme_commands(beginning: &str) -> Vec<Vec<String>> {
     let readme = include_str!("../../../README.md");
     let commands: Vec<Vec<String>> = readme
         .lines()
-        .filter_map(|line| line.strip_prefix("redis-cli ").filter(|_| line.starts_with(beginning)))
+        .filter_map(|line| {
+            line.strip_prefix("redis-cli ")
+                .filter(|_| line.starts_with(beginning))
+        })
         .map(|line| {
             line.split('\'')
                 .enumerate()

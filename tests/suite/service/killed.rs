@@ -41,8 +41,8 @@ impl Drop for Worker {
 #[tokio::test(flavor = "multi_thread")]
 async fn another_worker_finishes_what_a_killed_one_had_begun() {
     let site = Site::start().await;
-    let events: Vec<Envelope> = (0..100)
-        .map(|_| Envelope::new(&WorkRequested::taking(30)).unwrap())
+    let events: Vec<Envelope> = (0..400)
+        .map(|_| Envelope::new(&WorkRequested::taking(10)).unwrap())
         .collect();
     site.sink().await.send(&events).await.unwrap();
 
@@ -53,12 +53,12 @@ async fn another_worker_finishes_what_a_killed_one_had_begun() {
     .await;
     first.kill();
     let (before, _) = effects(&site.pool).await;
-    assert!(before < 100, "the worker was to be killed in the middle");
+    assert!(before < 400, "the worker was to be killed in the middle");
 
     let _second = Worker::start(&site);
-    site.await_rows("processed", 100).await;
+    site.await_rows("processed", 400).await;
 
-    assert_eq!(effects(&site.pool).await, (100, 100));
+    assert_eq!(effects(&site.pool).await, (400, 400));
     eventually(Duration::from_secs(10), async || {
         site.pending("billing").await == 0
     })

@@ -8,7 +8,9 @@ mod what_python_gets_wrong;
 
 use std::time::Duration;
 
-use eventflow::{PgInbox, RedisStream, consumer::ConsumerBuilder, Report, prelude::*, router::Router};
+use eventflow::{
+    PgInbox, RedisStream, Report, consumer::ConsumerBuilder, prelude::*, router::Router,
+};
 use eventflow_tests::{
     eventually,
     postgres::Database,

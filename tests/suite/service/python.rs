@@ -26,7 +26,10 @@ async fn python() -> PathBuf {
     {
         return python;
     }
-    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder)).await;
+    run(Command::new("python3")
+        .args(["-m", "venv", "--clear"])
+        .arg(&folder))
+    .await;
     run(Command::new(&python).args([
         "-m",
         "pip",
@@ -132,18 +135,20 @@ async fn a_table_of_the_python_package_is_adopted_while_it_runs() {
         site.pending("billing").await == 0
     })
     .await;
-    assert_eq!(beside.try_wait().unwrap(), None, "the Python consumer ended");
+    assert_eq!(
+        beside.try_wait().unwrap(),
+        None,
+        "the Python consumer ended"
+    );
     beside.kill().await.unwrap();
     let report = rust.stop().await;
 
     let done_by = async |name: &'static str| -> (i64, i64) {
-        sqlx::query_as(
-            "SELECT count(*), count(DISTINCT event_id) FROM effects WHERE done_by = $1",
-        )
-        .bind(name)
-        .fetch_one(&site.pool)
-        .await
-        .unwrap()
+        sqlx::query_as("SELECT count(*), count(DISTINCT event_id) FROM effects WHERE done_by = $1")
+            .bind(name)
+            .fetch_one(&site.pool)
+            .await
+            .unwrap()
     };
     let (by_rust, events_by_rust) = done_by("rust").await;
     let (by_python, _) = done_by("python").await;

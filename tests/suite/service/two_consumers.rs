@@ -16,7 +16,12 @@ async fn two_thousand_events_with_duplicates_have_one_effect_each() {
         let mut envelopes: Vec<Envelope> = (0..100)
             .map(|_| Envelope::new(&WorkRequested::taking(0)).unwrap())
             .collect();
-        let duplicates: Vec<Envelope> = envelopes.iter().skip(batch % 5).step_by(5).cloned().collect();
+        let duplicates: Vec<Envelope> = envelopes
+            .iter()
+            .skip(batch % 5)
+            .step_by(5)
+            .cloned()
+            .collect();
         envelopes.extend(duplicates);
         sink.send(&envelopes).await.unwrap();
     }

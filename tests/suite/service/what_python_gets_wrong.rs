@@ -137,7 +137,15 @@ async fn entries_of_a_consumer_that_died_are_taken_over() {
     let _: deadpool_redis::redis::Value = site
         .redis
         .run(&[
-            "XREADGROUP", "GROUP", "billing", "the-dead", "COUNT", "10", "STREAMS", "work", ">",
+            "XREADGROUP",
+            "GROUP",
+            "billing",
+            "the-dead",
+            "COUNT",
+            "10",
+            "STREAMS",
+            "work",
+            ">",
         ])
         .await;
     assert_eq!(site.pending("billing").await, 1);
@@ -204,11 +212,12 @@ async fn the_causation_id_reaches_the_table_and_the_handler() {
     consumer.stop().await;
 
     for table in ["event_inbox", "effects"] {
-        let causation_id: Option<String> =
-            sqlx::query_scalar(sqlx::AssertSqlSafe(format!("SELECT causation_id FROM {table}")))
-                .fetch_one(&site.pool)
-                .await
-                .unwrap();
+        let causation_id: Option<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
+            "SELECT causation_id FROM {table}"
+        )))
+        .fetch_one(&site.pool)
+        .await
+        .unwrap();
         assert_eq!(causation_id.as_deref(), Some("order-7"), "{table}");
     }
 }

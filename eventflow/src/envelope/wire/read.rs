@@ -154,6 +154,7 @@ impl<'a> Members<'a> {
         match json_kind(data) {
             Kind::Object => {}
             Kind::Nothing => return Err(Malformed::field("data", "is empty")),
+            Kind::Other => return Err(Malformed::field("data", "is not JSON")),
             other => {
                 return Err(Malformed::field(
                     "data",
@@ -276,8 +277,8 @@ enum Kind {
 fn json_kind(text: &str) -> Kind {
     match text.trim_start_matches([' ', '\t', '\n', '\r']).as_bytes() {
         [] => Kind::Nothing,
-        [b'n', ..] => Kind::Null,
-        [b't' | b'f', ..] => Kind::Boolean,
+        [b'n', b'u', b'l', b'l', ..] => Kind::Null,
+        [b't', b'r', b'u', b'e', ..] | [b'f', b'a', b'l', b's', b'e', ..] => Kind::Boolean,
         [b'-' | b'0'..=b'9', ..] => Kind::Number,
         [b'"', ..] => Kind::String,
         [b'[', ..] => Kind::Array,

@@ -1,0 +1,185 @@
+//! Leases: rows of processes that went away, of those that are slow, and of those that come back.
+
+use std::{sync::Arc, time::Duration};
+
+use eventflow::{
+    Failure, Inbox,
+    inbox::{Due, Holder, Recovery},
+};
+use eventflow_tests::{
+    eventually,
+    running::Running,
+    shop::{Database, GROUP, Script, Shop, names},
+};
+use futures_util::FutureExt;
+use tokio::sync::Notify;
+
+use super::DEADLINE;
+
+on_every_database!(
+    rows_of_a_process_that_went_away_run_in_the_recovery_lane,
+    an_event_that_ends_its_process_is_a_dead_letter,
+    leases_are_extended_while_handlers_run,
+    a_row_in_a_long_transaction_is_not_taken_over,
+    a_lapsed_owners_late_commit_is_refused,
+    finished_rows_are_deleted_after_their_retention,
+);
+
+const SHORT: Duration = Duration::from_millis(100);
+
+fn dead_process(lease: Duration) -> Holder {
+    Holder {
+        consumer: GROUP.to_owned(),
+        name: "a dead process".to_owned(),
+        lease,
+    }
+}
+
+/// Stores orders as failed rows, due in an hour, which a process then claims that goes away.
+async fn claimed_by_a_dead_process<D: Database>(shop: &Shop<D>, orders: u32) {
+    let script = Script::new().on_order(|_| async { Err(Failure::retry("not yet")) }.boxed());
+    shop.orders(0..orders).await;
+    shop.consumer(script)
+        .build()
+        .unwrap()
+        .drain()
+        .await
+        .unwrap();
+    shop.database
+        .change("UPDATE event_inbox SET retry_count = 0")
+        .await;
+    let holder = dead_process(Duration::from_millis(1));
+    let claimed = shop.inbox().claim(&holder, Due::Later, 100).await.unwrap();
+    assert_eq!(claimed.len(), usize::try_from(orders).unwrap());
+}
+
+async fn rows_of_a_process_that_went_away_run_in_the_recovery_lane<D: Database>() {
+    let shop = Shop::<D>::open().await;
+    claimed_by_a_dead_process(&shop, 5).await;
+
+    let running = Running::start(shop.consumer(Script::new()).build().unwrap());
+    eventually(DEADLINE, async || shop.counts().await.processed == 5).await;
+    let report = running.stop().await;
+
+    assert_eq!((report.recovered, report.processed), (5, 5), "{report}");
+    assert_eq!(shop.effects().await, names(0..5));
+    assert_eq!(shop.column("order-0", "retry_count").await, "0");
+}
+
+async fn an_event_that_ends_its_process_is_a_dead_letter<D: Database>() {
+    let shop = Shop::<D>::open().await;
+    claimed_by_a_dead_process(&shop, 1).await;
+    // Processes that take the row over and die with it, until its last run.
+    let holder = dead_process(Duration::from_millis(1));
+    let mut recovered = 0;
+    while recovered < 3 {
+        match shop.inbox().recover(&holder).await.unwrap() {
+            Recovery::Run(_) => recovered += 1,
+            Recovery::None => tokio::task::yield_now().await,
+            Recovery::DeadLetter(metadata) => panic!("too early: {metadata:?}"),
+        }
+    }
+
+    let running = Running::start(shop.consumer(Script::new()).build().unwrap());
+    eventually(DEADLINE, async || shop.counts().await.dead_letter == 1).await;
+    let report = running.stop().await;
+
+    assert_eq!((report.crash_looped, report.processed), (1, 0), "{report}");
+    let message = shop.column("order-0", "error_message").await;
+    assert!(message.starts_with("crash_loop"), "{message}");
+    assert!(shop.effects().await.is_empty());
+}
+
+async fn leases_are_extended_while_handlers_run<D: Database>() {
+    let shop = Shop::<D>::open().await;
+    let script = Script::new().on_parcel(|_| {
+        async {
+            tokio::time::sleep(SHORT * 10).await;
+            Ok(())
+        }
+        .boxed()
+    });
+    shop.parcels(0..3).await;
+
+    let consumer = shop.consumer(script).lease(SHORT * 3);
+    let running = Running::start(consumer.build().unwrap());
+    eventually(DEADLINE, async || shop.counts().await.processed == 3).await;
+    let report = running.stop().await;
+
+    assert_eq!((report.recovered, report.lease_lost), (0, 0), "{report}");
+}
+
+async fn a_row_in_a_long_transaction_is_not_taken_over<D: Database>() {
+    let shop = Shop::<D>::open().await;
+    let script = Script::new().on_order(|mut call| {
+        async move {
+            call.write().await?;
+            tokio::time::sleep(SHORT * 10).await;
+            Ok(())
+        }
+        .boxed()
+    });
+    shop.orders(0..1).await;
+
+    let consumer = shop.consumer(script).lease(SHORT * 3);
+    let running = Running::start(consumer.build().unwrap());
+    eventually(DEADLINE, async || shop.counts().await.processed == 1).await;
+    let report = running.stop().await;
+
+    assert_eq!((report.recovered, report.lease_lost), (0, 0), "{report}");
+    assert_eq!(shop.effects().await, names(0..1));
+}
+
+async fn a_lapsed_owners_late_commit_is_refused<D: Database>() {
+    let shop = Shop::<D>::open().await;
+    let (entered, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let script = Script::new().on_parcel({
+        let (entered, go_on) = (Arc::clone(&entered), Arc::clone(&go_on));
+        move |_| {
+            let (entered, go_on) = (Arc::clone(&entered), Arc::clone(&go_on));
+            async move {
+                entered.notify_one();
+                go_on.notified().await;
+                Ok(())
+            }
+            .boxed()
+        }
+    });
+    shop.parcels(0..1).await;
+    let running = Running::start(shop.consumer(script).build().unwrap());
+    entered.notified().await;
+
+    // The lease lapses, and another process takes the row over.
+    shop.database
+        .change("UPDATE event_inbox SET lock_token = lock_token + 1, locked_by = 'another'")
+        .await;
+    go_on.notify_one();
+    eventually(DEADLINE, async || shop.stream.pending() == 0).await;
+    let report = running.stop().await;
+
+    assert_eq!((report.processed, report.lease_lost), (0, 1), "{report}");
+    assert_eq!(shop.column("parcel-0", "status").await, "processing");
+    assert_eq!(shop.column("parcel-0", "locked_by").await, "another");
+}
+
+async fn finished_rows_are_deleted_after_their_retention<D: Database>() {
+    let shop = Shop::<D>::open().await;
+    shop.orders(0..3).await;
+    shop.stream.publish_raw([("data", "no JSON")]);
+    shop.consumer(Script::new())
+        .build()
+        .unwrap()
+        .drain()
+        .await
+        .unwrap();
+
+    let consumer = shop
+        .consumer(Script::new())
+        .keep_processed(Duration::from_millis(1));
+    let running = Running::start(consumer.build().unwrap());
+    eventually(DEADLINE, async || shop.counts().await.processed == 0).await;
+    let report = running.stop().await;
+
+    assert_eq!(report.purged, 3, "{report}");
+    assert_eq!(shop.counts().await.dead_letter, 1);
+}

@@ -1,0 +1,106 @@
+//! What is logged: who and what happened, never a payload at level info.
+
+use std::{
+    io::Write,
+    sync::{Arc, Mutex},
+};
+
+use eventflow::{Failure, Sink, layer::TraceLayer};
+use eventflow_tests::shop::{Database, Script, Shop, Sqlite, order};
+use futures_util::FutureExt;
+use tracing::Level;
+
+/// What was logged.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Drains one good order, one that fails, one that cannot be read, and one of no type.
+async fn logged(level: Level) -> String {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _here = tracing::subscriber::set_default(subscriber);
+    let shop = Shop::<Sqlite>::open().await;
+    let script = Script::new().on_order(|mut call| {
+        async move {
+            if call.event.number == 424_242 {
+                return Err(Failure::retry("not yet"));
+            }
+            call.write().await
+        }
+        .boxed()
+    });
+    shop.stream
+        .send(&[order(242_424), order(424_242)])
+        .await
+        .unwrap();
+    for event_type in ["OrderPlaced", "NoSuchType"] {
+        shop.stream.publish_raw([
+            ("event_id", event_type),
+            ("event_type", event_type),
+            ("aggregate_id", "7f3b1c7e-6f43-4be5-9a0b-3f3b4f3e2d10"),
+            ("occurred_on", "2026-01-01T00:00:00Z"),
+            (
+                "payload",
+                r#"{"order_id":"7f3b1c7e-6f43-4be5-9a0b-3f3b4f3e2d10","number":"canary-4111"}"#,
+            ),
+        ]);
+    }
+    shop.stream
+        .publish_raw([("data", r#"{"payload":"canary-4111"}"#)]);
+
+    let consumer = shop.consumer(script).layer(TraceLayer::new());
+    let report = consumer.build().unwrap().drain().await.unwrap();
+
+    assert_eq!(
+        (report.processed, report.failed, report.dead_lettered),
+        (1, 1, 1)
+    );
+    let lines = lines.0.lock().unwrap();
+    String::from_utf8(lines.clone()).unwrap()
+}
+
+#[tokio::test]
+async fn a_run_is_logged_with_its_event_and_its_outcome() {
+    let lines = logged(Level::DEBUG).await;
+
+    for (event_id, outcome) in [("order-242424", "processed"), ("order-424242", "failed")] {
+        let line = lines
+            .lines()
+            .find(|line| line.contains("attempt ended") && line.contains(event_id))
+            .unwrap_or_else(|| panic!("no line for {event_id} in {lines}"));
+        for field in [
+            &format!("event_id=\"{event_id}\""),
+            "event_type=\"OrderPlaced\"",
+            "handler=\"book_order\"",
+            "attempt=1",
+            &format!("outcome=\"{outcome}\""),
+        ] {
+            assert!(line.contains(field), "{field} is not in {line}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_payload_is_logged_at_level_info() {
+    let lines = logged(Level::INFO).await;
+
+    assert!(lines.contains("order-424242"), "{lines}");
+    assert!(lines.contains("NoSuchType"), "{lines}");
+    assert!(!lines.contains("canary"), "{lines}");
+}

@@ -1,0 +1,19 @@
+//! The consumer: what becomes of events, whatever their handlers and the processes do.
+
+mod answers;
+mod arrivals;
+mod drains;
+mod failures;
+mod groups;
+mod infrastructure;
+mod leases;
+mod logs;
+mod settings;
+mod stopping;
+mod unknown;
+mod waking;
+
+use std::time::Duration;
+
+/// No condition of a test takes as long as this.
+const DEADLINE: Duration = Duration::from_secs(20);

@@ -1,0 +1,162 @@
+//! A consumer stops: what runs finishes or is cut, what waits is handed back, nothing is lost.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use eventflow_tests::{
+    eventually,
+    running::Running,
+    shop::{Database, Script, Shop, names},
+};
+use futures_util::FutureExt;
+use tokio::sync::{Notify, Semaphore};
+
+use super::DEADLINE;
+
+on_every_database!(
+    an_idle_consumer_stops_at_once,
+    what_runs_finishes_and_what_waits_is_handed_back,
+    what_runs_beyond_the_grace_period_is_cut,
+    a_dropped_consumer_stops_as_well,
+    a_consumer_that_is_stopped_before_it_starts_does_nothing,
+);
+
+async fn an_idle_consumer_stops_at_once<D: Database>() {
+    let shop = Shop::<D>::open().await;
+    let minutes = Duration::from_mins(5);
+    let consumer = shop
+        .consumer(Script::new())
+        .poll_interval(minutes)
+        .block(minutes);
+    let running = Running::start(consumer.build().unwrap());
+    shop.orders(0..1).await;
+    eventually(DEADLINE, async || shop.counts().await.processed == 1).await;
+
+    let stopping = Instant::now();
+    let report = running.stop().await;
+
+    assert!(
+        stopping.elapsed() < Duration::from_millis(100),
+        "{:?}",
+        stopping.elapsed()
+    );
+    assert_eq!((report.read, report.processed), (1, 1), "{report}");
+}
+
+/// Orders tell that they run and wait until they may go on.
+struct Gate {
+    entered: Notify,
+    open: Semaphore,
+}
+
+fn gated<D: Database>() -> (Script<D>, Arc<Gate>) {
+    let gate = Arc::new(Gate {
+        entered: Notify::new(),
+        open: Semaphore::new(0),
+    });
+    let script = Script::new().on_order({
+        let gate = Arc::clone(&gate);
+        move |mut call| {
+            let gate = Arc::clone(&gate);
+            async move {
+                call.write().await?;
+                gate.entered.notify_one();
+                gate.open.acquire().await.unwrap().forget();
+                Ok(())
+            }
+            .boxed()
+        }
+    });
+    (script, gate)
+}
+
+async fn what_runs_finishes_and_what_waits_is_handed_back<D: Database>() {
+    let shop = Shop::<D>::open().await;
+    let (script, gate) = gated();
+    shop.orders(0..10).await;
+    let consumer = shop.consumer(script).workers(1).batch_size(4);
+    let running = Running::start(consumer.build().unwrap());
+    gate.entered.notified().await;
+
+    let stopping = tokio::spawn(running.stop());
+    tokio::task::yield_now().await;
+    gate.open.add_permits(1);
+    let report = stopping.await.unwrap();
+
+    let counts = shop.counts().await;
+    assert_eq!(counts.processed, report.processed, "{report}");
+    assert!((1..=2).contains(&report.processed), "{report}");
+    assert_eq!(report.read, report.stored, "{report}");
+    assert_eq!(
+        report.stored,
+        report.processed + report.handed_back,
+        "{report}"
+    );
+    assert_eq!((counts.processing, counts.failed), (0, 0), "{counts:?}");
+    assert_eq!(shop.effects().await, shop.event_ids("processed").await);
+
+    let report = shop
+        .consumer(Script::new())
+        .build()
+        .unwrap()
+        .drain()
+        .await
+        .unwrap();
+    assert_eq!(report.processed + counts.processed, 10, "{report}");
+    assert_eq!(shop.effects().await, names(0..10));
+}
+
+async fn what_runs_beyond_the_grace_period_is_cut<D: Database>() {
+    let shop = Shop::<D>::open().await;
+    let (script, gate) = gated();
+    shop.orders(0..3).await;
+    let consumer = shop
+        .consumer(script)
+        .workers(1)
+        .grace(Duration::from_millis(50));
+    let running = Running::start(consumer.build().unwrap());
+    gate.entered.notified().await;
+
+    let report = running.stop().await;
+
+    assert_eq!((report.processed, report.handed_back), (0, 3), "{report}");
+    assert_eq!(shop.counts().await.pending, 3);
+    assert_eq!(shop.column("order-0", "retry_count").await, "0");
+    assert!(shop.effects().await.is_empty());
+}
+
+async fn a_dropped_consumer_stops_as_well<D: Database>() {
+    let shop = Shop::<D>::open().await;
+    let (script, gate) = gated();
+    shop.orders(0..3).await;
+    let minutes = Duration::from_mins(5);
+    let consumer = shop.consumer(script).workers(1).block(minutes);
+    let running = Running::start(consumer.lease(Duration::from_millis(200)).build().unwrap());
+    gate.entered.notified().await;
+
+    running.abort().await;
+    // Longer than the lease: what still runs is still held.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    gate.open.add_permits(1);
+
+    eventually(DEADLINE, async || {
+        let counts = shop.counts().await;
+        counts.processed == 1 && counts.pending == 2
+    })
+    .await;
+    assert_eq!(shop.effects().await, names(0..1));
+}
+
+async fn a_consumer_that_is_stopped_before_it_starts_does_nothing<D: Database>() {
+    let shop = Shop::<D>::open().await;
+    shop.orders(0..3).await;
+    let consumer = shop.consumer(Script::new()).build().unwrap();
+
+    let report = consumer.run_until(async {}).await.unwrap();
+
+    let counts = shop.counts().await;
+    assert_eq!(counts.processed, report.processed, "{report}");
+    assert_eq!(counts.processing, 0);
+}

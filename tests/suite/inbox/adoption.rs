@@ -1,0 +1,146 @@
+//! Tables: made, adopted, refused.
+
+use eventflow::{ErrorKind, prelude::*};
+use eventflow_tests::postgres::Database;
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+
+/// The two forms of the Python package's table: its README's, and SQLAlchemy's without defaults.
+const FORMS: [(&str, &str); 2] = [
+    (
+        "UUID PRIMARY KEY DEFAULT gen_random_uuid()",
+        "; CREATE UNIQUE INDEX uq_event_inbox_event_id ON event_inbox(event_id)",
+    ),
+    (
+        "UUID PRIMARY KEY",
+        "; ALTER TABLE event_inbox ADD CONSTRAINT other_name UNIQUE (event_id)",
+    ),
+];
+
+fn python_table((id, unique): (&str, &str)) -> String {
+    format!(
+        "CREATE TABLE event_inbox (
+            id {id}, event_id VARCHAR(255) NOT NULL UNIQUE, stream_id VARCHAR(255) NOT NULL,
+            event_type VARCHAR(128) NOT NULL, aggregate_id UUID NOT NULL,
+            correlation_id VARCHAR(255), occurred_on TIMESTAMPTZ NOT NULL, payload JSONB NOT NULL,
+            status VARCHAR(50) NOT NULL, retry_count INTEGER NOT NULL,
+            max_retries INTEGER NOT NULL, received_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+            processed_at TIMESTAMPTZ, next_retry_at TIMESTAMPTZ, error_message TEXT,
+            last_error_at TIMESTAMPTZ){unique};
+         INSERT INTO event_inbox (id, event_id, stream_id, event_type, aggregate_id, occurred_on,
+            payload, status, retry_count, max_retries)
+         VALUES (gen_random_uuid(), '1', '', 'T', gen_random_uuid(), now(), '{{}}', 'pending', 0, 3)"
+    )
+}
+
+#[tokio::test]
+async fn both_forms_of_pythons_table_are_adopted_with_their_rows() {
+    for form in FORMS {
+        let database = Database::create().await;
+        let mut connection = PgConnection::connect(database.url()).await.unwrap();
+        connection
+            .execute(AssertSqlSafe(python_table(form)))
+            .await
+            .unwrap();
+
+        let unnamed = PgInbox::connect(database.url()).await.unwrap();
+        let error = unnamed.migrate().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Schema);
+        assert!(error.to_string().contains("consumer("), "{error}");
+
+        let builder = PgInbox::builder(database.url()).consumer("o'brien");
+        let inbox = builder.connect().await.unwrap();
+        inbox.migrate().await.unwrap();
+        inbox.migrate().await.unwrap();
+
+        assert_eq!(inbox.counts("o'brien").await.unwrap().pending, 1);
+        let copy = "INSERT INTO event_inbox (event_id, stream_id, event_type, aggregate_id,
+            occurred_on, payload, consumer)
+            SELECT event_id, '', 'T', aggregate_id, now(), '{}', $1 FROM event_inbox";
+        sqlx::query(copy)
+            .bind("other")
+            .execute(&mut connection)
+            .await
+            .unwrap();
+        sqlx::query(copy)
+            .bind("other")
+            .execute(&mut connection)
+            .await
+            .unwrap_err();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_migrations_at_once_make_one_table() {
+    let database = Database::create().await;
+    let inboxes = (0..10).map(|_| {
+        let builder = PgInbox::builder(database.url())
+            .schema("shop")
+            .table("order");
+        tokio::spawn(async move { builder.connect().await.unwrap().migrate().await })
+    });
+    for migration in inboxes.collect::<Vec<_>>() {
+        migration.await.unwrap().unwrap();
+    }
+
+    let mut connection = PgConnection::connect(database.url()).await.unwrap();
+    let versions: Vec<i32> = sqlx::query_scalar("SELECT version FROM shop.order_migrations")
+        .fetch_all(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(versions, [1]);
+}
+
+#[tokio::test]
+async fn schema_sql_is_what_migrate_makes() {
+    let shape = async |database: &Database| -> Vec<String> {
+        let mut connection = PgConnection::connect(database.url()).await.unwrap();
+        sqlx::query_scalar(
+            "SELECT concat_ws(' ', column_name, data_type, column_default, is_nullable)
+             FROM information_schema.columns WHERE table_name = 'event_inbox'
+             UNION ALL SELECT indexdef FROM pg_indexes WHERE tablename = 'event_inbox' ORDER BY 1",
+        )
+        .fetch_all(&mut connection)
+        .await
+        .unwrap()
+    };
+    let (migrated, by_hand) = (Database::create().await, Database::create().await);
+    let inbox = PgInbox::connect(migrated.url()).await.unwrap();
+    assert_eq!(
+        inbox.check_schema().await.unwrap_err().kind(),
+        ErrorKind::Schema
+    );
+    inbox.migrate().await.unwrap();
+    let mut connection = PgConnection::connect(by_hand.url()).await.unwrap();
+    connection
+        .execute(AssertSqlSafe(PgInbox::schema_sql()))
+        .await
+        .unwrap();
+
+    assert_eq!(shape(&migrated).await, shape(&by_hand).await);
+    let inbox = PgInbox::connect(by_hand.url()).await.unwrap();
+    inbox.check_schema().await.unwrap();
+    inbox.migrate().await.unwrap();
+}
+
+#[tokio::test]
+async fn names_that_are_no_identifiers_are_refused() {
+    let url = "postgres://user:canary@127.0.0.1:1/shop";
+
+    let builder = PgInbox::builder(url).table("a\"; DROP TABLE b");
+
+    assert!(!format!("{builder:?}").contains("canary"));
+    let error = builder.connect().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Configuration);
+}
+
+#[tokio::test]
+async fn a_sqlite_table_of_another_maker_is_refused() {
+    let inbox = SqliteInbox::in_memory().await.unwrap();
+    let table = "CREATE TABLE event_inbox (id TEXT, event_id TEXT)";
+    inbox.pool().execute(table).await.unwrap();
+
+    let error = inbox.migrate().await.unwrap_err();
+
+    assert_eq!(error.kind(), ErrorKind::Schema);
+    assert!(error.to_string().contains("event_inbox"), "{error}");
+}

@@ -1,0 +1,290 @@
+//! Rows: how they enter, who gets them, and what becomes of them.
+
+use std::{collections::HashSet, time::Duration};
+
+use eventflow::inbox::{Due, Recovery, Retention};
+use eventflow_tests::eventually;
+use serde_json::value::RawValue;
+
+use super::{
+    Admission, CONSUMER, DEADLINE, Fixture, Inbox, Postgres, Sqlite, Status, arrival, dying,
+    holder, insert, on_both_databases, settle, settlement,
+};
+use eventflow::Payload;
+
+on_both_databases! {
+    an_event_is_stored_once,
+    two_services_have_a_row_each,
+    concurrent_claims_share_no_row,
+    rows_are_claimed_in_the_order_of_their_due_times,
+    a_claim_that_moved_on_settles_nothing,
+    a_released_row_is_due_again_with_no_attempt_counted,
+    a_dead_letter_is_listed_requeued_and_discarded,
+    a_malformed_entry_is_kept_and_not_requeued,
+    a_parked_row_waits_until_its_type_is_known,
+    a_second_lapse_counts_until_it_is_a_crash_loop,
+    finished_rows_are_purged_in_batches,
+    fresh_and_claimed_payloads_are_the_same_bytes,
+}
+
+async fn an_event_is_stored_once(fixture: impl Fixture) {
+    let inbox = fixture.inbox();
+    insert(inbox, &holder("a"), &["1"]).await;
+
+    let arrivals = ["1", "2", "3", "2"].map(arrival).to_vec();
+    let insertion = inbox.insert(&holder("b"), arrivals).await.unwrap();
+
+    let ids = insertion
+        .rows
+        .iter()
+        .map(|row| &row.envelope.metadata().event_id);
+    assert_eq!(ids.collect::<Vec<_>>(), ["2", "3"]);
+    assert_eq!(insertion.duplicates, 2);
+    assert_eq!(inbox.counts(CONSUMER).await.unwrap().processing, 3);
+}
+
+async fn two_services_have_a_row_each(fixture: impl Fixture) {
+    let inbox = fixture.inbox();
+    insert(inbox, &holder("a"), &["1"]).await;
+    let mut other = holder("a");
+    other.consumer = "shipping".to_owned();
+
+    let rows = insert(inbox, &other, &["1"]).await;
+
+    assert_eq!(rows.len(), 1);
+    assert_eq!(inbox.counts("shipping").await.unwrap().processing, 1);
+}
+
+async fn concurrent_claims_share_no_row(fixture: impl Fixture) {
+    let inbox = fixture.inbox();
+    let ids: Vec<String> = (0..200).map(|id| id.to_string()).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let leases = insert(inbox, &holder("a"), &ids).await;
+    inbox.release(leases, Duration::ZERO).await.unwrap();
+
+    let claims = (0..8).map(|worker| {
+        let inbox = inbox.clone();
+        tokio::spawn(async move {
+            let holder = holder(&worker.to_string());
+            let mut claimed = Vec::new();
+            loop {
+                let rows = inbox.claim(&holder, Due::Now, 7).await.unwrap();
+                if rows.is_empty() {
+                    return claimed;
+                }
+                claimed.extend(rows.into_iter().map(|row| row.lease.id));
+            }
+        })
+    });
+    let mut claimed = Vec::new();
+    for claim in claims.collect::<Vec<_>>() {
+        claimed.extend(claim.await.unwrap());
+    }
+
+    assert_eq!(claimed.len(), 200);
+    assert_eq!(claimed.iter().collect::<HashSet<_>>().len(), 200);
+}
+
+async fn rows_are_claimed_in_the_order_of_their_due_times(fixture: impl Fixture) {
+    let inbox = fixture.inbox();
+    let leases = insert(inbox, &holder("a"), &["late", "soon", "now"]).await;
+    for (lease, minutes) in leases.into_iter().zip([20, 10, 0]) {
+        let mut failed = settlement(lease, Status::Failed);
+        failed.delay = Duration::from_secs(minutes * 60);
+        settle(inbox, &[failed]).await;
+    }
+
+    let now = inbox.claim(&holder("b"), Due::Now, 10).await.unwrap();
+    let wait = inbox.next_due(CONSUMER).await.unwrap().unwrap();
+    let later = inbox.claim(&holder("b"), Due::Later, 10).await.unwrap();
+
+    let ids = |rows: &[eventflow::inbox::Row]| -> Vec<String> {
+        let metadata = rows.iter().map(|row| row.envelope.metadata());
+        metadata.map(|metadata| metadata.event_id.clone()).collect()
+    };
+    assert_eq!(ids(&now), ["now"]);
+    assert_eq!(now[0].envelope.metadata().attempt, 2);
+    assert_eq!(ids(&later), ["soon", "late"]);
+    assert!(wait > Duration::from_secs(500) && wait <= Duration::from_secs(600));
+}
+
+async fn a_claim_that_moved_on_settles_nothing(fixture: impl Fixture) {
+    let inbox = fixture.inbox();
+    let old = insert(inbox, &dying("a"), &["1"]).await[0];
+    let new = recovered(inbox).await;
+
+    let held = settle(inbox, &[settlement(old, Status::Processed)]).await;
+    let extended = inbox.extend(&holder("a"), vec![old]).await.unwrap();
+    let released = inbox.release(vec![old], Duration::ZERO).await.unwrap();
+
+    assert_eq!((held.len(), extended.len(), released), (0, 0, 0));
+    assert_eq!(inbox.extend(&holder("b"), vec![new]).await.unwrap(), [new]);
+    assert_eq!(
+        settle(inbox, &[settlement(new, Status::Processed)]).await,
+        [new]
+    );
+    assert_eq!(inbox.counts(CONSUMER).await.unwrap().processed, 1);
+}
+
+async fn recovered(inbox: &impl Inbox) -> eventflow::inbox::Lease {
+    let lease = std::sync::Mutex::new(None);
+    eventually(DEADLINE, async || {
+        match inbox.recover(&holder("b")).await.unwrap() {
+            Recovery::Run(row) => *lease.lock().unwrap() = Some(row.lease),
+            _ => return false,
+        }
+        true
+    })
+    .await;
+    lease.into_inner().unwrap().unwrap()
+}
+
+async fn a_released_row_is_due_again_with_no_attempt_counted(fixture: impl Fixture) {
+    let inbox = fixture.inbox();
+    let leases = insert(inbox, &holder("a"), &["1"]).await;
+
+    assert_eq!(inbox.release(leases, Duration::ZERO).await.unwrap(), 1);
+
+    let rows = inbox.claim(&holder("b"), Due::Now, 10).await.unwrap();
+    assert_eq!((rows.len(), rows[0].retry_count), (1, 0));
+    assert_eq!(rows[0].lease.token, 2);
+}
+
+async fn a_dead_letter_is_listed_requeued_and_discarded(fixture: impl Fixture) {
+    let inbox = fixture.inbox();
+    let leases = insert(inbox, &holder("a"), &["1", "2"]).await;
+    let dead = [0, 1].map(|index| settlement(leases[index], Status::DeadLetter));
+    settle(inbox, &dead).await;
+
+    let listed = inbox.dead_letters(CONSUMER, 10).await.unwrap();
+    let requeued = inbox.requeue(CONSUMER, &[leases[0].id]).await.unwrap();
+    let discarded = inbox.discard(CONSUMER, &[leases[0].id, leases[1].id]).await;
+
+    assert_eq!(listed.len(), 2);
+    assert_eq!(listed[0].error_message, "out of stock");
+    assert_eq!((requeued, discarded.unwrap()), (1, 1));
+    let counts = inbox.counts(CONSUMER).await.unwrap();
+    assert_eq!((counts.pending, counts.dead_letter), (1, 0));
+}
+
+async fn a_malformed_entry_is_kept_and_not_requeued(fixture: impl Fixture) {
+    let inbox = fixture.inbox();
+    let mut malformed = arrival("malformed:orders/1-0");
+    malformed.raw = Some(vec![0, 0xff, b'x']);
+    malformed.admission = Admission::DeadLetter("no \0 `event_id`".to_owned());
+
+    let insertion = inbox.insert(&holder("a"), vec![malformed]).await.unwrap();
+
+    assert_eq!(insertion.dead_letters, 1);
+    let kept = inbox.dead_letters(CONSUMER, 10).await.unwrap();
+    assert_eq!(kept[0].raw.as_deref(), Some(&[0, 0xff, b'x'][..]));
+    assert_eq!(kept[0].error_message, "no \u{fffd} `event_id`");
+    assert_eq!(inbox.requeue(CONSUMER, &[kept[0].id]).await.unwrap(), 0);
+}
+
+async fn a_parked_row_waits_until_its_type_is_known(fixture: impl Fixture) {
+    let inbox = fixture.inbox();
+    let mut unknown = arrival("1");
+    unknown.admission = Admission::Park;
+    inbox.insert(&holder("a"), vec![unknown]).await.unwrap();
+
+    assert!(
+        inbox
+            .claim(&holder("a"), Due::Later, 9)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    assert_eq!(inbox.next_due(CONSUMER).await.unwrap(), None);
+    assert_eq!(inbox.unpark(CONSUMER, Some(&["Other"])).await.unwrap(), 0);
+    assert_eq!(
+        inbox.unpark(CONSUMER, Some(&["OrderPaid"])).await.unwrap(),
+        1
+    );
+    assert_eq!(
+        inbox.claim(&holder("a"), Due::Now, 9).await.unwrap().len(),
+        1
+    );
+}
+
+async fn a_second_lapse_counts_until_it_is_a_crash_loop(fixture: impl Fixture) {
+    let inbox = fixture.inbox();
+    insert(inbox, &dying("a"), &["killer"]).await;
+
+    let counted = std::sync::Mutex::new(Vec::new());
+    eventually(DEADLINE, async || {
+        match inbox.recover(&dying("b")).await.unwrap() {
+            Recovery::Run(row) => counted.lock().unwrap().push(row.retry_count),
+            Recovery::DeadLetter(_) => return true,
+            Recovery::None => {}
+        }
+        false
+    })
+    .await;
+
+    assert_eq!(counted.into_inner().unwrap(), [0, 1, 2]);
+    let kept = inbox.dead_letters(CONSUMER, 10).await.unwrap();
+    assert_eq!(kept[0].retry_count, 3);
+    assert!(kept[0].error_message.starts_with("crash_loop: "));
+}
+
+async fn finished_rows_are_purged_in_batches(fixture: impl Fixture) {
+    let inbox = fixture.inbox();
+    let leases = insert(inbox, &holder("a"), &["1", "2", "3", "4"]).await;
+    let finished: Vec<_> = leases[..3]
+        .iter()
+        .map(|&lease| settlement(lease, Status::Processed))
+        .collect();
+    settle(inbox, &finished).await;
+    let keep = |processed| Retention {
+        processed,
+        dead_letter: Duration::ZERO,
+    };
+
+    let hour = Duration::from_secs(3600);
+    assert_eq!(inbox.purge(CONSUMER, keep(hour), 9).await.unwrap(), 0);
+    let purge = async || {
+        inbox
+            .purge(CONSUMER, keep(Duration::ZERO), 2)
+            .await
+            .unwrap()
+    };
+    eventually(DEADLINE, async || purge().await == 2).await;
+    assert_eq!((purge().await, purge().await), (1, 0));
+    assert_eq!(inbox.counts(CONSUMER).await.unwrap().processing, 1);
+}
+
+async fn fresh_and_claimed_payloads_are_the_same_bytes(fixture: impl Fixture) {
+    let texts = [
+        r#"{"b": 1e2, "a": -0, "a": 1.10}"#,
+        r#"{"nul":"\u0000"}"#,
+        r#"{"lone":"\ud800"}"#,
+        r#"{"large":1e200000}"#,
+    ];
+    let inbox = fixture.inbox();
+    let arrivals = texts.iter().enumerate().map(|(index, text)| {
+        let raw = RawValue::from_string((*text).to_owned()).unwrap();
+        let mut arrival = arrival(&index.to_string());
+        arrival.payload = Payload::encode("OrderPaid", &raw).unwrap();
+        arrival
+    });
+
+    let fresh = inbox
+        .insert(&holder("a"), arrivals.collect())
+        .await
+        .unwrap();
+    let leases = fresh.rows.iter().map(|row| row.lease).collect();
+    inbox.release(leases, Duration::ZERO).await.unwrap();
+    let claimed = inbox.claim(&holder("b"), Due::Now, 10).await.unwrap();
+
+    let payloads = |rows: &[eventflow::inbox::Row]| -> Vec<Payload> {
+        rows.iter()
+            .map(|row| row.envelope.payload().clone())
+            .collect()
+    };
+    assert_eq!(payloads(&fresh.rows).len(), 4);
+    assert_eq!(payloads(&fresh.rows), payloads(&claimed));
+    for (payload, text) in payloads(&claimed).iter().zip(texts).skip(1) {
+        assert_eq!(payload.as_str(), text);
+    }
+}

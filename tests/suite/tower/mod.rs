@@ -1,0 +1,6 @@
+//! tower: layers around a consumer and around one handler, and what a cut call leaves behind.
+
+mod isolation;
+mod layers;
+mod limits;
+mod plain;

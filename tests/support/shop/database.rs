@@ -1,0 +1,184 @@
+//! The databases that every case runs on.
+
+use eventflow::{
+    inbox::Inbox,
+    prelude::*,
+    router::{Dispatch, Handles},
+};
+use sqlx::AssertSqlSafe;
+use tempfile::TempDir;
+
+use super::{
+    OrderPlaced, ParcelShipped, PriceAsked, ShopEvents,
+    script::{Call, Parcel, ParcelScript, Script},
+};
+
+/// A database with an inbox, and what cases do to it in SQL.
+pub trait Database: Sized + Send + Sync + 'static {
+    type Inbox: Inbox<Connection = Self::Connection>;
+    type Connection: sqlx::Connection<Database: sqlx::Database<Connection = Self::Connection>>;
+    type Table: Dispatch<Self::Inbox, Script<Self>> + Handles<ParcelShipped>;
+
+    /// A writing statement that runs until it is stopped.
+    const ENDLESS: &'static str;
+
+    /// A new database with nothing in it.
+    fn create() -> impl Future<Output = Self> + Send;
+
+    fn inbox(&self) -> Self::Inbox;
+
+    /// Writes an effect.
+    fn write(
+        tx: &mut Self::Connection,
+        name: &str,
+    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+
+    fn execute(
+        tx: &mut Self::Connection,
+        sql: &'static str,
+    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+
+    /// Runs a statement beside the consumer.
+    fn change(&self, sql: impl Into<String> + Send) -> impl Future<Output = ()> + Send;
+
+    /// Reads one column of text beside the consumer.
+    fn texts(&self, sql: impl Into<String> + Send) -> impl Future<Output = Vec<String>> + Send;
+}
+
+/// A SQLite file.
+#[derive(Debug)]
+pub struct Sqlite {
+    inbox: SqliteInbox,
+    beside: sqlx::SqlitePool,
+    _folder: TempDir,
+}
+
+impl Sqlite {
+    async fn open() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("shop.db");
+        let inbox = SqliteInbox::open(&file).await.unwrap();
+        let beside = sqlx::SqlitePool::connect(&format!("sqlite:{}", file.display()))
+            .await
+            .unwrap();
+        Self {
+            inbox,
+            beside,
+            _folder: folder,
+        }
+    }
+}
+
+/// A database of its own on the shared server.
+#[derive(Debug)]
+pub struct Postgres {
+    inbox: PgInbox,
+    beside: sqlx::PgPool,
+}
+
+impl Postgres {
+    async fn open() -> Self {
+        let database = crate::postgres::Database::create().await;
+        let inbox = PgInbox::connect(database.url()).await.unwrap();
+        let beside = sqlx::postgres::PgPoolOptions::new()
+            .max_connections(2)
+            .connect(database.url())
+            .await
+            .unwrap();
+        Self { inbox, beside }
+    }
+}
+
+macro_rules! database {
+    ($Database:ident, $Inbox:ty, $Connection:ty, $table:ident, $insert:literal, $endless:literal) => {
+        impl Database for $Database {
+            type Inbox = $Inbox;
+            type Connection = $Connection;
+            type Table = $table::Table;
+
+            const ENDLESS: &'static str = $endless;
+
+            async fn create() -> Self {
+                Self::open().await
+            }
+
+            fn inbox(&self) -> $Inbox {
+                self.inbox.clone()
+            }
+
+            async fn write(tx: &mut $Connection, name: &str) -> Result<(), sqlx::Error> {
+                sqlx::query($insert).bind(name).execute(tx).await?;
+                Ok(())
+            }
+
+            async fn execute(tx: &mut $Connection, sql: &'static str) -> Result<(), sqlx::Error> {
+                sqlx::query(sql).execute(tx).await?;
+                Ok(())
+            }
+
+            async fn change(&self, sql: impl Into<String> + Send) {
+                sqlx::query(AssertSqlSafe(sql.into()))
+                    .execute(&self.beside)
+                    .await
+                    .unwrap();
+            }
+
+            async fn texts(&self, sql: impl Into<String> + Send) -> Vec<String> {
+                sqlx::query_scalar(AssertSqlSafe(sql.into()))
+                    .fetch_all(&self.beside)
+                    .await
+                    .unwrap()
+            }
+        }
+
+        mod $table {
+            use super::*;
+
+            #[handler]
+            pub(super) async fn book_order(
+                event: OrderPlaced,
+                tx: &mut $Connection,
+                State(script): State<Script<$Database>>,
+                meta: &Metadata,
+            ) -> Result<(), Failure> {
+                let meta = meta.clone();
+                script.order(Call { event, meta, tx }).await
+            }
+
+            #[router(events = ShopEvents, handlers(book_order, print_label), ignore(PriceAsked))]
+            #[derive(Debug)]
+            pub struct Table;
+        }
+    };
+}
+
+/// Handles parcels on every database.
+#[handler]
+pub async fn print_label(
+    event: ParcelShipped,
+    State(script): State<ParcelScript>,
+    meta: &Metadata,
+) -> Result<(), Failure> {
+    let meta = meta.clone();
+    script.parcel(Parcel { event, meta }).await
+}
+
+database!(
+    Sqlite,
+    SqliteInbox,
+    SqliteConnection,
+    sqlite,
+    "INSERT INTO effects (name) VALUES (?)",
+    "INSERT INTO effects (name)
+     WITH RECURSIVE count (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM count)
+     SELECT 'endless' FROM count WHERE n < 0"
+);
+
+database!(
+    Postgres,
+    PgInbox,
+    PgConnection,
+    postgres,
+    "INSERT INTO effects (name) VALUES ($1)",
+    "INSERT INTO effects (name) SELECT 'endless' FROM pg_sleep(3600)"
+);
