@@ -57,9 +57,13 @@ impl<'a> EventSet<'a> {
         let Self { krate, ident, .. } = self;
         let types = self.events().map(|ty| quote!(<#ty as #krate::Event>::TYPE));
         let arms = self.variants.iter().map(|(variant, ty)| {
+            // All of it at the type, so that one that is no event is reported once; but for the
+            // payload, which a type out of a `macro_rules!` could not see.
+            let payload = quote!(__envelope.payload());
             quote_spanned! {ty.span()=>
-                <#ty as #krate::Event>::TYPE => <#ty as #krate::Event>::decode(__envelope.payload())
-                    .map(Self::#variant),
+                <#ty as #krate::Event>::TYPE => {
+                    <#ty as #krate::Event>::decode(#payload).map(Self::#variant)
+                }
             }
         });
         quote! {
@@ -67,7 +71,11 @@ impl<'a> EventSet<'a> {
             impl #krate::EventSet for #ident {
                 const TYPES: &'static [&'static ::core::primitive::str] = &[#(#types),*];
 
-                #[allow(unreachable_patterns, reason = "two equal names are an error of their own")]
+                #[allow(
+                    unreachable_patterns,
+                    unused_qualifications,
+                    reason = "two equal names are an error of their own; paths are written in full"
+                )]
                 fn decode(
                     __envelope: &#krate::Envelope,
                 ) -> ::core::result::Result<Self, #krate::DecodeError> {

@@ -97,9 +97,6 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-#[doc(hidden)]
-#[path = "private.rs"]
-pub mod __private;
 pub mod consumer;
 pub mod delivery;
 pub mod envelope;
@@ -110,6 +107,10 @@ pub mod inbox;
 pub mod layer;
 pub mod router;
 pub mod stream;
+
+#[doc(hidden)]
+#[path = "private.rs"]
+pub mod __private;
 
 #[cfg(feature = "postgres")]
 #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
@@ -136,9 +137,248 @@ pub use self::{
     stream::{MemoryStream, Sink, Source},
 };
 
+/// Implements [`Event`](trait@Event) for a struct.
+///
+/// - `#[event(type = "…")]` on the struct is its name on the wire, 1 to 128 characters; the
+///   default is the struct's own.
+/// - `#[event(aggregate_id)]` on a [`Uuid`](uuid::Uuid) field marks the aggregate that the event is
+///   about.
+/// - `#[eventflow(crate = path)]` says where this crate is, if not at `::eventflow`; every macro
+///   here takes it.
+///
+/// The event is written with serde, as a JSON object: derive `Serialize` and `Deserialize` too. A
+/// struct with no fields is written as `{}`, reads any object, and needs no serde.
+///
+/// # Examples
+/// ```
+/// use eventflow::prelude::*;
+///
+/// #[derive(Serialize, Deserialize, Event)]
+/// #[event(type = "order.created")]
+/// struct OrderCreated {
+///     #[event(aggregate_id)]
+///     order_id: Uuid,
+///     quantity: u32,
+/// }
+///
+/// #[derive(Event)]
+/// struct DayEnded;
+///
+/// assert_eq!(OrderCreated::TYPE, "order.created");
+/// assert_eq!(DayEnded::TYPE, "DayEnded");
+/// ```
+///
+/// One name on the wire is one struct, so an event cannot be generic:
+/// ```compile_fail
+/// use eventflow::prelude::*;
+///
+/// #[derive(Serialize, Deserialize, Event)]
+/// struct Changed<T> {
+///     what: T,
+/// }
+/// ```
 #[cfg(feature = "macros")]
 #[cfg_attr(docsrs, doc(cfg(feature = "macros")))]
-pub use eventflow_macros::{Classify, Event, EventSet, handler, router};
+pub use eventflow_macros::Event;
+
+/// Implements [`EventSet`](trait@EventSet) for an enum whose variants each hold one event.
+///
+/// # Examples
+/// ```
+/// use eventflow::prelude::*;
+///
+/// #[derive(Event)]
+/// struct DayStarted;
+///
+/// #[derive(Event)]
+/// struct DayEnded;
+///
+/// #[derive(EventSet)]
+/// enum Days {
+///     Started(DayStarted),
+///     Ended(DayEnded),
+/// }
+///
+/// let envelope = Envelope::new(&DayEnded)?;
+/// assert!(matches!(<Days as EventSet>::decode(&envelope), Ok(Days::Ended(_))));
+/// # Ok::<(), eventflow::EncodeError>(())
+/// ```
+///
+/// Two events of a set cannot have the same name on the wire:
+/// ```compile_fail
+/// # use eventflow::prelude::*;
+/// #[derive(Event)]
+/// struct DayStarted;
+///
+/// #[derive(Event)]
+/// #[event(type = "DayStarted")]
+/// struct MorningCame;
+///
+/// #[derive(EventSet)]
+/// enum Days {
+///     Started(DayStarted),
+///     Morning(MorningCame),
+/// }
+/// ```
+#[cfg(feature = "macros")]
+#[cfg_attr(docsrs, doc(cfg(feature = "macros")))]
+pub use eventflow_macros::EventSet;
+
+/// Implements [`Classify`](trait@Classify) for an error: what is to happen with the event.
+///
+/// On each variant of an enum, or on a struct:
+/// - `#[classify(retry)]`: run it again on the inbox's schedule. The default.
+/// - `#[classify(retry_after = "30s")]`: run it again after that time.
+/// - `#[classify(dead_letter)]`: keep it, no further run can help.
+/// - `#[classify(transparent)]`: the error in the only field says.
+///
+/// A duration is a whole number and a unit: `"50ms"`, `"5s"`, `"2m"`, `"1h"`.
+///
+/// # Examples
+/// ```
+/// use std::{error::Error, fmt};
+///
+/// use eventflow::{handler::FailureKind, prelude::*};
+///
+/// #[derive(Debug, Classify)]
+/// enum StockError {
+///     Busy,
+///     #[classify(dead_letter)]
+///     NoSuchArticle,
+/// }
+///
+/// impl Error for StockError {}
+/// # impl fmt::Display for StockError {
+/// #     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// #         f.write_str("no stock")
+/// #     }
+/// # }
+///
+/// assert_eq!(StockError::Busy.classify(), FailureKind::Retry);
+/// assert_eq!(StockError::NoSuchArticle.classify(), FailureKind::DeadLetter);
+/// ```
+#[cfg(feature = "macros")]
+#[cfg_attr(docsrs, doc(cfg(feature = "macros")))]
+pub use eventflow_macros::Classify;
+
+/// Makes a handler of an `async fn`.
+///
+/// The first parameter is the event, by value; in a fallback it is the [`Envelope`]. The others
+/// come in any order: the transaction (`&mut PgConnection` or `&mut SqliteConnection`),
+/// [`State<T>`](State), `&`[`Metadata`], `&`[`Envelope`], and types of one's own (see
+/// [`HandlerParam`](handler::HandlerParam)). It answers `()` or `Result<(), E>`, where `E` is a
+/// [`Failure`], a boxed error, or [`Classify`](trait@Classify).
+///
+/// Options, all of them optional:
+/// - `timeout = "5s"`: after which time one call is cut. The default is the consumer's, 30 s.
+/// - `retry(attempts = 3, backoff = "50ms")`: a failed call is repeated at once, in process, from a
+///   clean savepoint. `attempts` counts the first call too; `backoff` is the time between two,
+///   10 ms unless set, at most 1 s, since the transaction stays open. Longer waits are the inbox's.
+/// - `crate = path`: where this crate is, if not at `::eventflow`.
+///
+/// The function stays callable as it is. A hidden struct of its name comes beside it, among the
+/// types, so that one `use` brings both; a `pub` handler needs a `pub` event.
+///
+/// # Examples
+/// ```
+/// use eventflow::prelude::*;
+///
+/// #[derive(Serialize, Deserialize, Event)]
+/// struct OrderCreated {
+///     quantity: u32,
+/// }
+///
+/// #[handler(timeout = "5s", retry(attempts = 3, backoff = "50ms"))]
+/// async fn reserve_stock(event: OrderCreated, meta: &Metadata) -> Result<(), Failure> {
+///     if event.quantity == 0 {
+///         let id = &meta.event_id;
+///         return Err(Failure::dead_letter(format!("order {id} is for nothing")));
+///     }
+///     Ok(())
+/// }
+/// ```
+///
+/// A parameter that no handler can take is refused at its type:
+/// ```compile_fail
+/// # use eventflow::prelude::*;
+/// # #[derive(Event)]
+/// # struct OrderCreated;
+/// #[handler]
+/// async fn reserve_stock(_event: OrderCreated, warehouse: String) {}
+/// ```
+///
+/// So is an error that does not say whether to retry:
+/// ```compile_fail
+/// # use eventflow::prelude::*;
+/// # #[derive(Event)]
+/// # struct OrderCreated;
+/// #[handler]
+/// async fn reserve_stock(_event: OrderCreated) -> Result<(), std::fmt::Error> {
+///     Ok(())
+/// }
+/// ```
+#[cfg(feature = "macros")]
+#[cfg_attr(docsrs, doc(cfg(feature = "macros")))]
+pub use eventflow_macros::handler;
+
+/// Makes a routing table of a unit struct, checked whole by the compiler.
+///
+/// - `events = OrderEvents`: the set that the router covers.
+/// - `handlers(reserve_stock, payments::charge_card)`: functions annotated with `#[handler]`.
+/// - `ignore(OrderCancelled)`: events of the set that need no handler.
+/// - `fallback(on_other)`: the handler of every event outside the set; it takes an [`Envelope`].
+/// - `crate = path`: where this crate is, if not at `::eventflow`.
+///
+/// The struct gets `new(state)`, which makes a [`Router`](router::Router), and `builder(state)`,
+/// which makes one with layers on single handlers.
+///
+/// # Examples
+/// ```
+/// use eventflow::{prelude::*, router::Router};
+///
+/// #[derive(Event)]
+/// struct OrderCreated;
+///
+/// #[derive(Event)]
+/// struct OrderCancelled;
+///
+/// #[derive(EventSet)]
+/// enum OrderEvents {
+///     Created(OrderCreated),
+///     Cancelled(OrderCancelled),
+/// }
+///
+/// #[handler]
+/// async fn reserve_stock(_event: OrderCreated, State(_shelf): State<u32>) {}
+///
+/// #[router(events = OrderEvents, handlers(reserve_stock), ignore(OrderCancelled))]
+/// struct Orders;
+///
+/// fn orders<I: Inbox>() -> Router<Orders, I, u32> {
+///     Orders::builder(7).layer(reserve_stock, TraceLayer::new()).build()
+/// }
+/// ```
+///
+/// An event of the set with neither a handler nor an `ignore` is an error:
+/// ```compile_fail
+/// # use eventflow::prelude::*;
+/// # #[derive(Event)]
+/// # struct OrderCreated;
+/// # #[derive(Event)]
+/// # struct OrderCancelled;
+/// # #[derive(EventSet)]
+/// # enum OrderEvents {
+/// #     Created(OrderCreated),
+/// #     Cancelled(OrderCancelled),
+/// # }
+/// # #[handler]
+/// # async fn reserve_stock(_event: OrderCreated) {}
+/// #[router(events = OrderEvents, handlers(reserve_stock))]
+/// struct Orders;
+/// ```
+#[cfg(feature = "macros")]
+#[cfg_attr(docsrs, doc(cfg(feature = "macros")))]
+pub use eventflow_macros::router;
 
 /// What a service usually needs: `use eventflow::prelude::*;`.
 pub mod prelude {
