@@ -19,10 +19,7 @@ use crate::{
     error::BoxError,
     handler::{Failure, Handle, Handler, HandlerInput},
     inbox::Inbox,
-    layer::{
-        retry::RetryPolicy,
-        timeout::{TimedOut, Timeout},
-    },
+    layer::{retry::RetryPolicy, timeout::Timeout},
 };
 
 /// What a router does with an event of one type.
@@ -437,9 +434,4 @@ pub fn unknown<I: Inbox>(router: &str, delivery: &Delivery<I>) -> Failure {
     Failure::dead_letter(format!(
         "router `{router}` has no handler for events of type `{event_type}`"
     ))
-}
-
-/// Whether a failure is a call that was cut for time.
-pub(crate) fn is_timeout(failure: &Failure) -> bool {
-    failure.error().is::<TimedOut>() || failure.error().is::<tower::timeout::error::Elapsed>()
 }

@@ -7,7 +7,7 @@ use crate::{
     delivery::Delivery,
     handler::{Failure, FailureKind, ImmediateRetry},
     inbox::{Inbox, UnitLost},
-    router::is_timeout,
+    layer::timeout::is_timeout,
 };
 
 /// Repeats a call that failed with [`FailureKind::Retry`], from a clean savepoint.

@@ -78,3 +78,8 @@ impl fmt::Display for TimedOut {
 }
 
 impl std::error::Error for TimedOut {}
+
+/// Whether a failure is a call that was cut for time.
+pub(crate) fn is_timeout(failure: &Failure) -> bool {
+    failure.error().is::<TimedOut>() || failure.error().is::<tower::timeout::error::Elapsed>()
+}

@@ -142,7 +142,7 @@ fn holder(name: &str) -> Holder {
     Holder {
         consumer: CONSUMER.to_owned(),
         name: name.to_owned(),
-        lease: Duration::from_secs(60),
+        lease: Duration::from_mins(1),
     }
 }
 

@@ -105,7 +105,7 @@ async fn rows_are_claimed_in_the_order_of_their_due_times(fixture: impl Fixture)
     assert_eq!(ids(&now), ["now"]);
     assert_eq!(now[0].envelope.metadata().attempt, 2);
     assert_eq!(ids(&later), ["soon", "late"]);
-    assert!(wait > Duration::from_secs(500) && wait <= Duration::from_secs(600));
+    assert!(wait > Duration::from_secs(500) && wait <= Duration::from_mins(10));
 }
 
 async fn a_claim_that_moved_on_settles_nothing(fixture: impl Fixture) {
@@ -241,7 +241,7 @@ async fn finished_rows_are_purged_in_batches(fixture: impl Fixture) {
         dead_letter: Duration::ZERO,
     };
 
-    let hour = Duration::from_secs(3600);
+    let hour = Duration::from_hours(1);
     assert_eq!(inbox.purge(CONSUMER, keep(hour), 9).await.unwrap(), 0);
     let purge = async || {
         inbox

@@ -56,7 +56,7 @@ async fn the_service_handles_what_the_publisher_and_redis_cli_send() {
     }
 
     // 100 created, 50 paid, and the two by hand; the 10 cancelled ones leave no row.
-    eventually(Duration::from_secs(60), async || {
+    eventually(Duration::from_mins(1), async || {
         let processed: Result<i64, _> =
             sqlx::query_scalar("SELECT count(*) FROM event_inbox WHERE status = 'processed'")
                 .fetch_one(&site.pool)

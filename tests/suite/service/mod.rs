@@ -84,7 +84,7 @@ impl Site {
 
     /// Waits until so many rows of the inbox are in this state.
     async fn await_rows(&self, status: &str, count: i64) {
-        eventually(Duration::from_secs(60), async || {
+        eventually(Duration::from_mins(1), async || {
             eventflow_tests::work::rows_in(&self.pool, status).await == count
         })
         .await;

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use eventflow::{Failure, Report};
+use eventflow::Report;
 use eventflow_tests::shop::{Answer, Call, Database, Script, Shop, names, soon};
 use futures_util::{FutureExt, future::pending};
 use sqlx::Connection as _;
