@@ -1,7 +1,7 @@
 //! Events and closed sets of events: what the derives implement.
 //!
 //! How an event travels is [`envelope`](crate::envelope)'s business, who handles it is
-//! [`router`](crate::router)'s.
+//! [`router`](mod@crate::router)'s.
 
 use serde::{Serialize, de::DeserializeOwned};
 use uuid::Uuid;

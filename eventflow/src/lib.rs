@@ -91,8 +91,8 @@
 //!
 //! # Layout
 //!
-//! Data flows one way: [`stream`] → [`inbox`] → [`consumer`] → [`router`] → [`handler`] → settled in
-//! the inbox.
+//! Data flows one way: [`stream`] → [`inbox`] → [`consumer`] → [`router`](mod@router) →
+//! [`handler`](mod@handler) → settled in the inbox.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

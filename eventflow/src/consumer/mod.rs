@@ -6,7 +6,7 @@
 //! `lease` keeps what this process holds; `retention` deletes what is done.
 //!
 //! The states of a row are [`inbox`](crate::inbox)'s part, the choice of a handler
-//! [`router`](crate::router)'s.
+//! [`router`](mod@crate::router)'s.
 
 mod arrival;
 mod attempt;

@@ -1,7 +1,7 @@
 //! Handlers: what `#[handler]` makes of an `async fn`.
 //!
 //! What a handler may ask for stands in [`param`], what it may answer in [`failure`]. Which
-//! handler runs for which event is [`router`](crate::router)'s business.
+//! handler runs for which event is [`router`](mod@crate::router)'s business.
 
 pub mod failure;
 pub mod param;
