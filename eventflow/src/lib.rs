@@ -92,8 +92,7 @@
 //! # Layout
 //!
 //! Data flows one way: [`stream`] → [`inbox`] → [`consumer`] → [`router`](mod@router) →
-//! [`handler`](mod@handler) → settled in
-//! the inbox.
+//! [`handler`](mod@handler) → settled in the inbox.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
