@@ -19,6 +19,7 @@ impl Handler {
         let handler = self.expand_handler();
         let handle = self.expand_handle();
         quote! {
+            #[allow(clippy::unused_async, reason = "a handler is async, whether it waits or not")]
             #function
             #marker
             #(#cfgs)*

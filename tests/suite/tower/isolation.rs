@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use eventflow::{Failure, Report};
+use eventflow::Report;
 use eventflow_tests::shop::{Answer, Call, Database, Script, Shop, names, soon};
 use futures_util::{FutureExt, future::pending};
 use sqlx::Connection as _;
@@ -183,6 +183,7 @@ async fn a_handler_that_forgets_its_own_transaction_has_failed<D: Database>() {
         async move {
             let mut own = call.tx.begin().await?;
             D::write(&mut own, "inside").await?;
+            #[expect(clippy::mem_forget, reason = "that is the mistake under test")]
             std::mem::forget(own);
             Ok(())
         }

@@ -61,7 +61,7 @@ async fn a_retry_begins_from_a_clean_savepoint<D: Database>() {
     let script = Script::new().on_order({
         let calls = Arc::clone(&calls);
         move |mut call| {
-            let first = calls.fetch_add(1, Ordering::SeqCst) % 2 == 0;
+            let first = calls.fetch_add(1, Ordering::SeqCst).is_multiple_of(2);
             async move {
                 call.write().await?;
                 if first {
