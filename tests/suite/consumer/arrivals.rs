@@ -55,8 +55,7 @@ async fn a_row_of_an_ignored_type_settles<D: Database>() {
     let earlier = tower::service_fn(|_: eventflow::Delivery<D::Inbox>| async {
         Err(Failure::retry_after(std::time::Duration::ZERO, "not yet"))
     });
-    let earlier = earlier_version(&shop, earlier);
-    earlier.await;
+    earlier_version(&shop, earlier).await;
 
     let consumer = shop.consumer(Script::new()).build().unwrap();
     let report = consumer.drain().await.unwrap();

@@ -6,7 +6,7 @@ use std::{
 };
 
 use eventflow::{Failure, Sink, layer::TraceLayer};
-use eventflow_tests::shop::{Database, Script, Shop, Sqlite, order};
+use eventflow_tests::shop::{Script, Shop, Sqlite, order};
 use futures_util::FutureExt;
 use tracing::Level;
 

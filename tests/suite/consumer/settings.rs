@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use eventflow::ErrorKind;
-use eventflow_tests::shop::{Builder, Script, Shop, Sqlite};
+use eventflow_tests::shop::{Builder, Database, Script, Shop, Sqlite};
 
 #[tokio::test]
 async fn settings_out_of_range_are_refused_by_name() {
@@ -39,7 +39,6 @@ async fn settings_out_of_range_are_refused_by_name() {
 #[tokio::test]
 async fn a_table_that_is_missing_ends_the_start() {
     let shop = Shop::<Sqlite>::open().await;
-    use eventflow_tests::shop::Database;
     shop.database.change("DROP TABLE event_inbox").await;
 
     let error = shop.consumer(Script::new()).build().unwrap().drain().await;

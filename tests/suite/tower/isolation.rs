@@ -183,6 +183,7 @@ async fn a_handler_that_forgets_its_own_transaction_has_failed<D: Database>() {
         async move {
             let mut own = call.tx.begin().await?;
             D::write(&mut own, "inside").await?;
+            #[expect(clippy::mem_forget, reason = "that is the mistake under test")]
             std::mem::forget(own);
             Ok(())
         }

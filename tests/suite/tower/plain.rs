@@ -1,8 +1,8 @@
 //! A plain tower service instead of a router: it takes every event, with the transaction.
 
 use eventflow::{Delivery, Failure, prelude::*};
-use eventflow_tests::shop::{Database, Script, Shop, names};
-use tower::service_fn;
+use eventflow_tests::shop::{Database, Script, Shop, names, order, parcel, router};
+use tower::{ServiceExt, service_fn};
 
 on_every_database!(
     a_plain_service_keeps_what_it_says,
@@ -61,9 +61,6 @@ async fn a_plain_service_may_leave_the_transaction_alone<D: Database>() {
 }
 
 async fn a_router_is_a_service_without_a_consumer<D: Database>() {
-    use eventflow_tests::shop::{order, parcel, router};
-    use tower::ServiceExt;
-
     let router = router::<D>(Script::new());
 
     let parcel = Delivery::detached(parcel(1));
