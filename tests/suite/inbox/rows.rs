@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use eventflow::inbox::{Due, Recovery, Retention};
+use eventflow::inbox::{Due, Holder, Recovery, Retention};
 use eventflow_tests::eventually;
 use serde_json::value::RawValue;
 
@@ -46,8 +46,10 @@ async fn an_event_is_stored_once(fixture: impl Fixture) {
 async fn two_services_have_a_row_each(fixture: impl Fixture) {
     let inbox = fixture.inbox();
     insert(inbox, &holder("a"), &["1"]).await;
-    let mut other = holder("a");
-    other.consumer = "shipping".to_owned();
+    let other = Holder {
+        consumer: "shipping".to_owned(),
+        ..holder("a")
+    };
 
     let rows = insert(inbox, &other, &["1"]).await;
 
