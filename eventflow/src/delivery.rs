@@ -3,7 +3,14 @@
 //! The delivery lends the transaction to the handler. Opening, settling and committing it is the
 //! consumer's part.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
@@ -48,6 +55,16 @@ impl<I: Inbox> Delivery<I> {
         }
     }
 
+    /// A delivery whose transaction is to come: a call that asks for it before waits.
+    pub(crate) fn reserved(
+        envelope: Envelope,
+        handler_timeout: Duration,
+    ) -> (Self, Reservation<I::Unit>) {
+        let delivery = Self::new(envelope, handler_timeout);
+        let place = Arc::clone(&delivery.inner.slot.place).try_lock_owned().ok();
+        (delivery, Reservation { place })
+    }
+
     /// The event as it came.
     pub fn envelope(&self) -> &Envelope {
         &self.inner.envelope
@@ -81,10 +98,15 @@ impl<I: Inbox> Delivery<I> {
     /// Starts one call of a handler: with the transaction, from a clean savepoint, if it takes
     /// one.
     pub(crate) async fn start_call(&self, transactional: bool) -> Result<Transaction<I>, Failure> {
+        let slot = &self.inner.slot;
+        let over = Arc::clone(&slot.over);
         if !transactional {
-            return Ok(Transaction { place: None });
+            return Ok(Transaction { place: None, over });
         }
-        let mut place = Arc::clone(&self.inner.slot.place).lock_owned().await;
+        let mut place = Arc::clone(&slot.place).lock_owned().await;
+        if over.load(Ordering::Acquire) {
+            *place = Place::Vacant;
+        }
         match &mut *place {
             Place::Vacant => return Err(Failure::retry(NoTransaction)),
             Place::Open { unit, writes } => {
@@ -96,7 +118,10 @@ impl<I: Inbox> Delivery<I> {
                 *writes = Writes::Unfinished;
             }
         }
-        Ok(Transaction { place: Some(place) })
+        Ok(Transaction {
+            place: Some(place),
+            over,
+        })
     }
 }
 
@@ -122,6 +147,19 @@ impl<I: Inbox> fmt::Debug for Delivery<I> {
 /// back.
 pub struct Transaction<I: Inbox> {
     place: Option<OwnedMutexGuard<Place<I::Unit>>>,
+    /// The consumer has given the attempt up.
+    over: Arc<AtomicBool>,
+}
+
+/// Closes the connection at once if the consumer no longer waits for it.
+impl<I: Inbox> Drop for Transaction<I> {
+    fn drop(&mut self) {
+        if self.over.load(Ordering::Acquire)
+            && let Some(place) = self.place.as_deref_mut()
+        {
+            *place = Place::Vacant;
+        }
+    }
 }
 
 impl<I: Inbox> Transaction<I> {
@@ -166,6 +204,25 @@ impl<I: Inbox> fmt::Debug for Transaction<I> {
 /// Where the engine puts the open unit for the time of one attempt.
 pub(crate) struct Slot<U> {
     place: Arc<Mutex<Place<U>>>,
+    /// The attempt is over for the engine, though someone still holds the transaction.
+    over: Arc<AtomicBool>,
+}
+
+/// The engine's word that a unit will come.
+pub(crate) struct Reservation<U> {
+    place: Option<OwnedMutexGuard<Place<U>>>,
+}
+
+impl<U> Reservation<U> {
+    /// Lends the unit, which must stand right after a savepoint, to the attempt.
+    pub(crate) fn fill(mut self, unit: U) {
+        if let Some(place) = self.place.as_deref_mut() {
+            *place = Place::Open {
+                unit,
+                writes: Writes::None,
+            };
+        }
+    }
 }
 
 enum Place<U> {
@@ -190,15 +247,8 @@ impl<U: Unit> Slot<U> {
     fn vacant() -> Self {
         Self {
             place: Arc::new(Mutex::new(Place::Vacant)),
+            over: Arc::default(),
         }
-    }
-
-    /// Lends the unit, which must stand right after a savepoint, to the attempt.
-    pub(crate) async fn fill(&self, unit: U) {
-        *self.place.lock().await = Place::Open {
-            unit,
-            writes: Writes::None,
-        };
     }
 
     /// Takes the unit back for good: a clone of the delivery that was kept finds no transaction.
@@ -209,7 +259,10 @@ impl<U: Unit> Slot<U> {
         let place = tokio::time::timeout(patience, self.place.lock()).await;
         let place = match place {
             Ok(mut place) => std::mem::replace(&mut *place, Place::Vacant),
-            Err(_) => return Err(UnitLost::still_in_use()),
+            Err(_) => {
+                self.over.store(true, Ordering::Release);
+                return Err(UnitLost::still_in_use());
+            }
         };
         match place {
             Place::Open { unit, writes } => Ok((unit, writes)),

@@ -24,8 +24,8 @@ pub enum ErrorKind {
     Stream,
     /// An event cannot be written as an entry.
     Encode,
-    /// A unit of work lost its transaction; nothing of it was stored.
-    UnitLost,
+    /// A task of the consumer panicked; nothing is lost, but it has stopped.
+    Consumer,
 }
 
 /// What went wrong, with the names involved, and its cause.

@@ -78,7 +78,17 @@ impl HandlerRoute {
 pub struct Routes {
     route: fn(&str) -> Route,
     event_types: Option<&'static [&'static str]>,
+    handlers: &'static [HandlerRoute],
 }
+
+/// The one route of a plain tower service.
+pub(crate) const PLAIN: HandlerRoute = HandlerRoute {
+    index: 0,
+    name: "service",
+    transactional: true,
+    timeout: None,
+    calls: (1, Duration::ZERO),
+};
 
 impl Routes {
     /// The routes of a table.
@@ -86,23 +96,22 @@ impl Routes {
         Self {
             route: R::route,
             event_types: R::EVENT_TYPES,
+            handlers: R::HANDLERS,
         }
     }
 
     /// The routes of a plain tower service: it takes every event, with a transaction.
     fn plain() -> Self {
         Self {
-            route: |_| {
-                Route::Handler(HandlerRoute {
-                    index: 0,
-                    name: "service",
-                    transactional: true,
-                    timeout: None,
-                    calls: (1, Duration::ZERO),
-                })
-            },
+            route: |_| Route::Handler(PLAIN),
             event_types: None,
+            handlers: &[PLAIN],
         }
+    }
+
+    /// All handlers, in the order of their places.
+    pub fn handlers(&self) -> &'static [HandlerRoute] {
+        self.handlers
     }
 
     /// What becomes of events of this type.
@@ -123,6 +132,9 @@ pub trait RouteTable: Send + Sync + 'static {
 
     /// The types that are handled or ignored; `None` is every type, by a fallback.
     const EVENT_TYPES: Option<&'static [&'static str]>;
+
+    /// The handlers, the fallback among them.
+    const HANDLERS: &'static [HandlerRoute];
 
     /// What becomes of events of this type.
     fn route(event_type: &str) -> Route;

@@ -1,7 +1,7 @@
 //! A small real service: Redis Streams in, Postgres as the inbox, typed handlers between.
 //!
 //! ```sh
-//! cargo run --example orders -- --redis redis://localhost --postgres postgres://localhost/shop
+//! cargo run --example orders -- --redis redis://localhost --postgres postgres://shop:shop@localhost/shop
 //! cargo run --example publish -- --redis redis://localhost --count 1000
 //! ```
 //!

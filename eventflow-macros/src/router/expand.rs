@@ -137,6 +137,9 @@ impl Router {
             .iter()
             .enumerate()
             .map(|(index, handler)| expand_route(krate, index, handler));
+        let all = self.indexed().map(|(index, handler)| {
+            quote_spanned! {at(handler)=> #krate::router::HandlerRoute::of::<#handler>(#index) }
+        });
         let unknown = if let Some(fallback) = &self.table.fallback {
             expand_route(krate, self.table.handlers.len(), fallback)
         } else {
@@ -149,6 +152,7 @@ impl Router {
                 const EVENT_TYPES: ::core::option::Option<
                     &'static [&'static ::core::primitive::str],
                 > = #event_types;
+                const HANDLERS: &'static [#krate::router::HandlerRoute] = &[#(#all),*];
 
                 #[allow(unreachable_patterns, reason = "two equal names are an error of the set")]
                 fn route(__event_type: &::core::primitive::str) -> #krate::router::Route {
@@ -231,6 +235,7 @@ impl Router {
                 const EVENT_TYPES: ::core::option::Option<
                     &'static [&'static ::core::primitive::str],
                 > = ::core::option::Option::None;
+                const HANDLERS: &'static [#krate::router::HandlerRoute] = &[];
 
                 fn route(_: &::core::primitive::str) -> #krate::router::Route {
                     ::core::unreachable!()

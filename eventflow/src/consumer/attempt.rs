@@ -10,7 +10,7 @@ use super::{
     outcome::{self, Outcome},
 };
 use crate::{
-    delivery::{Delivery, Writes},
+    delivery::{Delivery, Reservation, Writes},
     envelope::DecodeError,
     error::{BoxError, chain},
     handler::Failure,
@@ -37,7 +37,7 @@ pub(super) async fn attempt<Src, I>(
     engine: &Engine<Src, I>,
     mut unit: I::Unit,
     row: &Row,
-    delivery: &Delivery<I>,
+    (delivery, reservation): (Delivery<I>, Reservation<I::Unit>),
     call: Call,
 ) -> Attempt<I::Unit>
 where
@@ -47,7 +47,7 @@ where
     if let Err(lost) = unit.savepoint().await {
         return Attempt::Lost(lost.kind(), lost.into(), None);
     }
-    delivery.slot().fill(unit).await;
+    reservation.fill(unit);
     let mut outcome = engine.finish_call(row, call).await;
     let (mut unit, writes) = match delivery.slot().empty(PATIENCE).await {
         Ok(taken) => taken,

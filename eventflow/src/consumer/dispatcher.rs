@@ -1,6 +1,10 @@
 //! The consumer's one layered service, shared by all its workers.
 
-use std::{future::poll_fn, time::Duration};
+use std::{
+    future::poll_fn,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::Mutex;
@@ -11,7 +15,7 @@ use crate::{
     error::BoxError,
     inbox::Inbox,
     layer::CatchPanicLayer,
-    router::{Route, Routes},
+    router::{PLAIN, Route, Routes},
 };
 
 /// What a layer may take on top of the handler's own time before the whole delivery is cut.
@@ -48,19 +52,20 @@ impl<I: Inbox> Dispatcher<I> {
         self.routes
     }
 
-    /// The longest that any known handler may hold a transaction.
+    /// The longest that any handler may hold a transaction.
     pub(super) fn longest_handler(&self) -> Duration {
-        let known = self.routes.event_types().unwrap_or_default();
-        known
-            .iter()
-            .map(|event_type| self.deadline(event_type))
+        let handlers = self.routes.handlers().iter();
+        handlers
+            .map(|route| route.longest(self.handler_timeout) + SLACK_FOR_LAYERS)
             .max()
-            .unwrap_or(self.handler_timeout + SLACK_FOR_LAYERS)
+            .unwrap_or(self.handler_timeout)
     }
 
     /// After which time a whole delivery is cut, layers and immediate retries included.
     pub(super) fn deadline(&self, event_type: &str) -> Duration {
         match self.routes.route(event_type) {
+            // Nothing inside cuts a plain service.
+            Route::Handler(route) if route == PLAIN => self.handler_timeout,
             Route::Handler(route) => route.longest(self.handler_timeout) + SLACK_FOR_LAYERS,
             Route::Ignored | Route::Unknown => self.handler_timeout,
         }
@@ -69,11 +74,11 @@ impl<I: Inbox> Dispatcher<I> {
     /// Calls the service if it is ready at this moment; `None` if it is not.
     pub(super) fn call_if_ready(&self, delivery: Delivery<I>) -> Option<Result<Call, BoxError>> {
         let mut service = self.service.try_lock().ok()?;
-        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        let mut cx = Context::from_waker(Waker::noop());
         match service.poll_ready(&mut cx) {
-            std::task::Poll::Ready(Ok(())) => Some(Ok(service.call(delivery))),
-            std::task::Poll::Ready(Err(error)) => Some(Err(error)),
-            std::task::Poll::Pending => None,
+            Poll::Ready(Ok(())) => Some(Ok(service.call(delivery))),
+            Poll::Ready(Err(error)) => Some(Err(error)),
+            Poll::Pending => None,
         }
     }
 

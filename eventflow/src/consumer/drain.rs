@@ -22,12 +22,15 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
     /// Handles everything that waits in the stream and every row that is due, and answers what was
     /// counted.
     ///
+    /// An event that is retried for ever (`max_retries` 0 or less) runs once; so does one that was
+    /// handed back.
+    ///
     /// # Errors
     /// If the stream or the inbox cannot be read.
     ///
     /// # Cancel safety
-    /// Nothing is lost: what has begun is finished in the background, what has not waits for the
-    /// next consumer.
+    /// Nothing is lost: what has begun runs on in the background, for as long as its lease lasts;
+    /// everything else runs when its lease has lapsed.
     ///
     /// # Examples
     /// A test of a service, with no server:
@@ -77,9 +80,6 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
     /// As [`drain`](Self::drain), and also runs rows that are scheduled for later, until each is
     /// done or a dead letter.
     ///
-    /// An event that is retried for ever (`max_retries` 0 or less) runs once; so does one that was
-    /// handed back.
-    ///
     /// # Errors
     /// If the stream or the inbox cannot be read.
     ///
@@ -98,14 +98,7 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
         tokio::spawn(lease::extend(Arc::clone(engine), leases_done));
 
         let mut seen = Seen::default();
-        loop {
-            let entries = self.drain_entries(&mut seen).await?;
-            let claimed = self.claim(due, &mut seen).await?;
-            let recovered = recovery::recover_one(engine).await?;
-            if !entries && !claimed && !recovered {
-                break;
-            }
-        }
+        let drained = self.drain_until_empty(due, &mut seen).await;
         for row in seen.aside {
             let delay = engine
                 .settings
@@ -113,7 +106,19 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
                 .delay(row.retry_count.unsigned_abs());
             engine.hand_back_after(&[row], delay).await;
         }
+        drained?;
         Ok(engine.counters.report().since(&before))
+    }
+
+    async fn drain_until_empty(&self, due: Due, seen: &mut Seen) -> Result<()> {
+        loop {
+            let entries = self.drain_entries(seen).await?;
+            let claimed = self.claim(due, seen).await?;
+            let recovered = recovery::recover_one(&self.engine).await?;
+            if !entries && !claimed && !recovered {
+                return Ok(());
+            }
+        }
     }
 
     /// Handles one batch of the stream; `false` if there was none.
@@ -149,11 +154,7 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
             return Ok(false);
         }
         engine.held.add(&rows);
-        let rows = match due {
-            Due::Now => rows,
-            Due::Later => seen.put_aside(rows),
-        };
-        self.run_all(rows).await;
+        self.run_all(seen.put_aside(rows)).await;
         Ok(true)
     }
 

@@ -1,11 +1,15 @@
 //! Claims rows whose time has come: retries, delayed events, rows that were handed back.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
 
 use super::{engine::Engine, outage::Outage};
 use crate::inbox::{Due, Inbox, Row};
+
+/// The first wait after a claim that found nothing. It doubles with each such claim, since a row
+/// that someone else has locked is due all the time and cannot be claimed.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 
 /// Claims due rows until the consumer stops. Sleeps until the next one is due, a row is scheduled
 /// in this process, or the poll interval is over: other processes schedule rows as well.
@@ -15,6 +19,7 @@ where
     I: Inbox,
 {
     let mut outage = Outage::new("claiming due rows");
+    let mut pause = SHORTEST_PAUSE;
     loop {
         let room = tokio::select! {
             biased;
@@ -29,12 +34,13 @@ where
             Ok(rows) if rows.is_empty() => {
                 drop(room);
                 outage.over();
-                if !wait(&engine).await {
+                if !wait(&engine, &mut pause).await {
                     return;
                 }
             }
             Ok(rows) => {
                 outage.over();
+                pause = SHORTEST_PAUSE;
                 engine.held.add(&rows);
                 room.zip(rows).for_each(|(permit, row)| permit.send(row));
             }
@@ -48,16 +54,17 @@ where
     }
 }
 
-async fn wait<Src, I>(engine: &Engine<Src, I>) -> bool
+async fn wait<Src, I>(engine: &Engine<Src, I>, pause: &mut Duration) -> bool
 where
     Src: Send + Sync + 'static,
     I: Inbox,
 {
     let poll = engine.settings.poll_interval;
     let due = match engine.inbox.next_due(&engine.holder.consumer).await {
-        Ok(Some(due)) => due.min(poll),
+        Ok(Some(due)) => due.max(*pause).min(poll),
         Ok(None) | Err(_) => poll,
     };
+    *pause = pause.saturating_mul(2).min(poll);
     tokio::select! {
         // First: rows that a stop hands back are for other processes.
         biased;

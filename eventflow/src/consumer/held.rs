@@ -52,7 +52,9 @@ impl Held {
 
     /// Notes that the row's call has ended; it waits for its settlement.
     pub(super) fn end(&self, lease: Lease) {
-        if let Some(entry) = self.lock().get_mut(&lease.id) {
+        if let Some(entry) = self.lock().get_mut(&lease.id)
+            && entry.token == lease.token
+        {
             entry.stuck_at = None;
         }
     }

@@ -150,17 +150,15 @@ where
         })
         .collect();
     let mut outage = Outage::new("storing a batch");
-    let insertion = loop {
-        match store(engine, arrivals.clone()).await {
-            Ok(insertion) => break insertion,
-            Err(error) => {
-                if !outage.wait_unless(&engine.stopping, &error).await {
-                    return None;
-                }
-            }
+    let mut storing = Storing::new(arrivals);
+    while let Err(error) = storing.store(engine).await {
+        if !outage.wait_unless(&engine.stopping, &error).await {
+            engine.hand_back(&storing.stored.rows).await;
+            return None;
         }
-    };
+    }
     outage.over();
+    let insertion = storing.stored;
     engine.held.add(&insertion.rows);
     engine.counters.stored.add_len(insertion.rows.len());
     engine.counters.duplicates.add(insertion.duplicates);
@@ -170,40 +168,55 @@ where
     Some(insertion.rows)
 }
 
-/// Stores arrivals. A batch that the database refuses is halved until the refused one is alone, so
-/// that it cannot keep the others out.
-async fn store<Src, I>(
-    engine: &Engine<Src, I>,
-    arrivals: Vec<(&Entry, Arrival)>,
-) -> Result<Insertion>
-where
-    Src: Source,
-    I: Inbox,
-{
-    let mut stored = Insertion::default();
-    let mut parts = vec![arrivals];
-    while let Some(mut part) = parts.pop() {
-        if part.is_empty() {
-            continue;
-        }
-        let batch = part.iter().map(|(_, arrival)| arrival.clone()).collect();
-        match engine.inbox.insert(&engine.holder, batch).await {
-            Ok(insertion) => stored.absorb(insertion),
-            Err(error) if error.is_transient() => return Err(error),
-            Err(_) if part.len() > 1 => {
-                let rest = part.split_off(part.len() / 2);
-                parts.push(rest);
-                parts.push(part);
-            }
-            Err(error) => {
-                for (entry, arrival) in part {
-                    let kept = store_refused(engine, entry, arrival, &error).await?;
-                    stored.absorb(kept);
-                }
-            }
+/// A batch on its way into the inbox.
+///
+/// A batch that the database refuses is halved until the refused one is alone, so that it cannot
+/// keep the others out. What is stored stays so when a later part has to be tried again.
+struct Storing<'b> {
+    parts: Vec<Vec<(&'b Entry, Arrival)>>,
+    stored: Insertion,
+}
+
+impl<'b> Storing<'b> {
+    fn new(arrivals: Vec<(&'b Entry, Arrival)>) -> Self {
+        Self {
+            parts: vec![arrivals],
+            stored: Insertion::default(),
         }
     }
-    Ok(stored)
+
+    /// Stores what is left; an error is one that passes, and the call is to be repeated.
+    async fn store<Src, I>(&mut self, engine: &Engine<Src, I>) -> Result<()>
+    where
+        Src: Source,
+        I: Inbox,
+    {
+        while let Some(part) = self.parts.last_mut() {
+            let batch: Vec<_> = part.iter().map(|(_, arrival)| arrival.clone()).collect();
+            let inserted = match batch.len() {
+                0 => Ok(Insertion::default()),
+                _ => engine.inbox.insert(&engine.holder, batch).await,
+            };
+            match inserted {
+                Ok(insertion) => self.stored.absorb(insertion),
+                Err(error) if error.is_transient() => return Err(error),
+                Err(_) if part.len() > 1 => {
+                    let rest = part.split_off(part.len() / 2);
+                    let first = std::mem::replace(part, rest);
+                    self.parts.push(first);
+                    continue;
+                }
+                Err(error) => {
+                    for (entry, arrival) in part.iter() {
+                        let kept = store_refused(engine, entry, arrival.clone(), &error).await?;
+                        self.stored.absorb(kept);
+                    }
+                }
+            }
+            self.parts.pop();
+        }
+        Ok(())
+    }
 }
 
 /// Stores an arrival that the database refuses: with its payload as bytes, or else as a dead

@@ -30,12 +30,19 @@ mod worker;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 pub use self::{builder::ConsumerBuilder, report::Report, settings::UnknownEvents};
 use self::{engine::Engine, outage::Outage, worker::Queue};
-use crate::{delivery::Delivery, error::Result, inbox::Inbox, router::Reply, stream::Source};
+use crate::{
+    delivery::Delivery,
+    error::{Error, ErrorKind, Result},
+    inbox::Inbox,
+    router::Reply,
+    stream::Source,
+};
 
 /// How long after the grace period running calls have to notice that they are cut.
 const LAST_WAIT: Duration = Duration::from_secs(5);
@@ -106,8 +113,9 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
     /// A server that does not answer, at the start or later, is waited for.
     ///
     /// # Errors
-    /// At the start only: if the inbox's table is missing or misses columns, or the stream is
-    /// refused for good (credentials, a key of another type).
+    /// - At the start: if the inbox's table is missing or misses columns, or the stream is refused
+    ///   for good (credentials, a key of another type).
+    /// - Later: only if a task of the consumer panics, in a source or layer of the user's.
     ///
     /// # Cancel safety
     /// Dropping the future stops the consumer as `shutdown` does, in the background, with nobody
@@ -121,13 +129,15 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
             started = self.start() => started?,
         }
         // In a task of its own: it sees the loops end also if this future is dropped.
-        let running = tokio::spawn(supervise(Arc::clone(engine)));
-
-        shutdown.await;
-
-        drop(stop);
-        // The task has nothing to say; it ends early only with the runtime.
-        running.await.unwrap_or_default();
+        let mut running = tokio::spawn(supervise(Arc::clone(engine)));
+        let ended = tokio::select! {
+            ended = &mut running => ended,
+            _ = shutdown => {
+                drop(stop);
+                running.await
+            }
+        };
+        ended.unwrap_or_else(|error| Err(ended_early(error)))?;
         Ok(engine.counters.report())
     }
 
@@ -148,7 +158,14 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
             }
             outage.wait(&error).await;
         }
-        self.unpark().await
+        let mut outage = Outage::new("releasing rows left for this deploy");
+        while let Err(error) = self.unpark().await {
+            if !error.is_transient() {
+                return Err(error);
+            }
+            outage.wait(&error).await;
+        }
+        Ok(())
     }
 
     /// Releases rows that were left for a deploy that knows their type.
@@ -168,10 +185,12 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
 }
 
 /// Runs the loops until the consumer stops, and sees them end.
-async fn supervise<Src: Source, I: Inbox>(engine: Arc<Engine<Src, I>>) {
+///
+/// A loop that panics stops the consumer: one that only looks alive would be worse.
+async fn supervise<Src: Source, I: Inbox>(engine: Arc<Engine<Src, I>>) -> Result<()> {
     let leases_done = CancellationToken::new();
     let leases = tokio::spawn(lease::extend(Arc::clone(&engine), leases_done.clone()));
-    let tasks = spawn_loops(&engine);
+    let mut loops = spawn_loops(&engine);
     tracing::info!(
         consumer = engine.holder.consumer,
         holder = engine.holder.name,
@@ -179,35 +198,56 @@ async fn supervise<Src: Source, I: Inbox>(engine: Arc<Engine<Src, I>>) {
         "consumer started"
     );
 
-    engine.stopping.cancelled().await;
+    let panicked = tokio::select! {
+        () = engine.stopping.cancelled() => None,
+        error = first_panic(&mut loops) => Some(error),
+    };
 
     tracing::info!(consumer = engine.holder.consumer, "consumer stops");
+    engine.stopping.cancel();
     engine.source.interrupt().await;
-    wait_for(&engine, &tasks).await;
+    wait_for(&engine, &mut loops).await;
     leases_done.cancel();
-    // The task has nothing to say; it ends early only with the runtime.
-    leases.await.unwrap_or_default();
+    leases.await.map_err(ended_early)?;
+    panicked.map_or(Ok(()), |error| Err(ended_early(error)))
 }
 
-fn spawn_loops<Src: Source, I: Inbox>(engine: &Arc<Engine<Src, I>>) -> TaskTracker {
-    let tasks = TaskTracker::new();
+fn spawn_loops<Src: Source, I: Inbox>(engine: &Arc<Engine<Src, I>>) -> JoinSet<()> {
+    let mut loops = JoinSet::new();
     let (sender, queue) = Queue::new(engine.settings.batch_size);
     let queue = Arc::new(queue);
     for _ in 0..engine.settings.workers {
-        tasks.spawn(worker::work(Arc::clone(engine), Arc::clone(&queue)));
+        loops.spawn(worker::work(Arc::clone(engine), Arc::clone(&queue)));
     }
-    tasks.spawn(ingest::read(Arc::clone(engine), sender.clone()));
-    tasks.spawn(ingest::take_over(Arc::clone(engine), sender.clone()));
-    tasks.spawn(due::claim(Arc::clone(engine), sender));
-    tasks.spawn(recovery::recover(Arc::clone(engine)));
-    tasks.spawn(retention::purge(Arc::clone(engine)));
-    tasks.close();
-    tasks
+    loops.spawn(ingest::read(Arc::clone(engine), sender.clone()));
+    loops.spawn(ingest::take_over(Arc::clone(engine), sender.clone()));
+    loops.spawn(due::claim(Arc::clone(engine), sender));
+    loops.spawn(recovery::recover(Arc::clone(engine)));
+    loops.spawn(retention::purge(Arc::clone(engine)));
+    loops
 }
 
-async fn wait_for<Src, I: Inbox>(engine: &Engine<Src, I>, tasks: &TaskTracker) {
+async fn first_panic(loops: &mut JoinSet<()>) -> JoinError {
+    loop {
+        match loops.join_next().await {
+            Some(Err(error)) => return error,
+            Some(Ok(())) => {}
+            None => std::future::pending().await,
+        }
+    }
+}
+
+fn ended_early(error: JoinError) -> Error {
+    Error::new(
+        ErrorKind::Consumer,
+        "a task of the consumer ended early; nothing is lost, start it again",
+    )
+    .with_source(error)
+}
+
+async fn wait_for<Src, I: Inbox>(engine: &Engine<Src, I>, loops: &mut JoinSet<()>) {
     let grace = engine.settings.grace;
-    if tokio::time::timeout(grace, tasks.wait()).await.is_ok() {
+    if tokio::time::timeout(grace, all(loops)).await.is_ok() {
         return;
     }
     tracing::warn!(
@@ -215,12 +255,17 @@ async fn wait_for<Src, I: Inbox>(engine: &Engine<Src, I>, tasks: &TaskTracker) {
         "handlers still run after the grace period; cutting them"
     );
     engine.cut.cancel();
-    if tokio::time::timeout(LAST_WAIT, tasks.wait()).await.is_err() {
+    if tokio::time::timeout(LAST_WAIT, all(loops)).await.is_err() {
         tracing::error!(
-            tasks = tasks.len(),
+            tasks = loops.len(),
             "handlers block their threads and cannot be cut; their events run again when their leases have lapsed"
         );
+        loops.detach_all();
     }
+}
+
+async fn all(loops: &mut JoinSet<()>) {
+    while loops.join_next().await.is_some() {}
 }
 
 impl<Src, I: Inbox> fmt::Debug for Consumer<Src, I> {

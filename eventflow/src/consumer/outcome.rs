@@ -8,7 +8,9 @@ use super::settings::Settings;
 use crate::{
     error::{BoxError, chain},
     handler::{Failure, FailureKind},
-    inbox::{LossKind, Row, Settlement, Status, UnitLost, database_error::infrastructure},
+    inbox::{
+        LossKind, Row, Settlement, Status, UnitLost, database_error::infrastructure_in_answer,
+    },
 };
 
 /// The longest `error_message` in bytes.
@@ -41,7 +43,7 @@ impl Outcome {
         if let Some(lost) = cause.downcast_ref::<UnitLost>() {
             return Self::Lost(lost.kind(), failure.into());
         }
-        match infrastructure(cause) {
+        match infrastructure_in_answer(cause) {
             Some(LossKind::Conflict) => Self::Lost(LossKind::Conflict, failure.into()),
             Some(_) => Self::HandedBack(failure.into()),
             None => Self::Failed(failure),

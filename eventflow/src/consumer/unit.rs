@@ -12,7 +12,7 @@ use super::{
     outcome,
 };
 use crate::{
-    delivery::Delivery,
+    delivery::{Delivery, Reservation},
     error::{BoxError, chain},
     handler::Failure,
     inbox::{Inbox, LossKind, Row, Settlement, Status, Unit, UnitLost},
@@ -114,7 +114,8 @@ where
             self.again.push(row);
             return;
         }
-        let delivery = Delivery::new(row.envelope.clone(), engine.settings.handler_timeout);
+        let (delivery, reservation) =
+            Delivery::reserved(row.envelope.clone(), engine.settings.handler_timeout);
         let call = if let Some(call) = engine.dispatcher.call_if_ready(delivery.clone()) {
             call
         } else {
@@ -138,10 +139,16 @@ where
             self.open = Some(open);
             return engine.note_lease_lost(row.lease);
         }
-        self.attempt(open, row, &delivery, call).await;
+        self.attempt(open, row, (delivery, reservation), call).await;
     }
 
-    async fn attempt(&mut self, open: Open<I>, row: Row, delivery: &Delivery<I>, call: Call) {
+    async fn attempt(
+        &mut self,
+        open: Open<I>,
+        row: Row,
+        delivery: (Delivery<I>, Reservation<I::Unit>),
+        call: Call,
+    ) {
         let Open {
             unit,
             since,
@@ -227,11 +234,19 @@ where
         let Some(open) = self.open.take() else {
             return;
         };
-        let rows = open.rows;
-        if let Err(lost) = commit(self.engine, open.unit, &open.settlements).await {
-            self.again.extend(rows);
-            self.engine.note_unit_lost(lost.kind(), &lost.into());
+        let mut rows = open.rows;
+        let Err(lost) = commit(self.engine, open.unit, &open.settlements).await else {
+            return;
+        };
+        let (kind, error) = (lost.kind(), lost.into());
+        let alone = rows.len() == 1;
+        // What one event's writes make fail at the commit, as a deferred constraint does, is its
+        // own failure; among several, each shows alone.
+        if let (true, Some(row)) = (alone, rows.pop()) {
+            return self.lose(kind, &error, None, row, alone);
         }
+        self.engine.note_unit_lost(kind, &error);
+        self.again.append(&mut rows);
     }
 
     /// Commits, hands back what is to be handed back, and answers what is to run again.

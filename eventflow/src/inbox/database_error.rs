@@ -6,9 +6,17 @@ use std::error::Error as StdError;
 
 use crate::inbox::LossKind;
 
-/// Says whether an error is the infrastructure's: then no event is to blame.
+/// Says whether an error of a statement of ours is the infrastructure's: then no event is to blame.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(crate) fn infrastructure(error: &(dyn StdError + 'static)) -> Option<LossKind> {
+    chain(error).find_map(database::loss_of)
+}
+
+/// Says whether the error that a handler answered is the infrastructure's.
 ///
-/// Looks at the whole `source()` chain, so it finds a database's error in a handler's own.
+/// Looks at the whole `source()` chain, so it finds a database's error in a handler's own. What a
+/// handler can cause by itself and would cause again is its failure: a statement that the protocol
+/// cannot carry, a lock that it did not want to wait for, a transaction that it made read-only.
 #[cfg_attr(
     not(any(feature = "postgres", feature = "sqlite")),
     expect(
@@ -16,22 +24,26 @@ use crate::inbox::LossKind;
         reason = "without a database there is nothing to find"
     )
 )]
-pub(crate) fn infrastructure(error: &(dyn StdError + 'static)) -> Option<LossKind> {
+pub(crate) fn infrastructure_in_answer(error: &(dyn StdError + 'static)) -> Option<LossKind> {
     #[cfg(any(feature = "postgres", feature = "sqlite"))]
     {
-        let mut link = Some(error);
-        while let Some(error) = link {
-            if let Some(loss) = database::loss_of(error) {
-                return Some(loss);
-            }
-            link = error.source();
-        }
-        None
+        chain(error)
+            .filter(|link| !database::may_be_the_handlers_doing(*link))
+            .find_map(database::loss_of)
     }
     #[cfg(not(any(feature = "postgres", feature = "sqlite")))]
     {
         None
     }
+}
+
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+fn chain<'e>(
+    error: &'e (dyn StdError + 'static),
+) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |&error: &&'e (dyn StdError + 'static)| {
+        error.source()
+    })
 }
 
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
@@ -49,6 +61,36 @@ mod database {
     pub(crate) fn code(error: &sqlx::Error) -> Option<String> {
         let code = error.as_database_error()?.code()?;
         Some(code.into_owned())
+    }
+
+    /// Whether a handler can have caused this itself, and would again.
+    pub(super) fn may_be_the_handlers_doing(error: &(dyn StdError + 'static)) -> bool {
+        if let Some(sqlx::Error::Protocol(_) | sqlx::Error::BeginFailed | sqlx::Error::PoolClosed) =
+            error.downcast_ref()
+        {
+            return true;
+        }
+        let code = match error.downcast_ref::<sqlx::Error>() {
+            Some(error) => code(error),
+            None => code_of_link(error),
+        };
+        matches!(code.as_deref(), Some("25006" | "25P03" | "55P03" | "14"))
+    }
+
+    /// The code of a database's error that stands in the chain without its `sqlx::Error`.
+    fn code_of_link(error: &(dyn StdError + 'static)) -> Option<String> {
+        if let Some(error) = error.downcast_ref::<Box<dyn DatabaseError>>() {
+            return error.code().map(|code| code.into_owned());
+        }
+        #[cfg(feature = "postgres")]
+        if let Some(error) = error.downcast_ref::<sqlx::postgres::PgDatabaseError>() {
+            return Some(error.code().to_owned());
+        }
+        #[cfg(feature = "sqlite")]
+        if let Some(error) = error.downcast_ref::<sqlx::sqlite::SqliteError>() {
+            return error.code().map(|code| code.into_owned());
+        }
+        None
     }
 
     /// What one link of a chain says by itself.
@@ -163,14 +205,17 @@ mod tests {
     fn a_lost_connection_is_found_in_a_handlers_own_error() {
         let error = StockError::Named(lost_connection());
 
-        assert_eq!(infrastructure(&error), Some(LossKind::Infrastructure));
+        assert_eq!(
+            infrastructure_in_answer(&error),
+            Some(LossKind::Infrastructure)
+        );
     }
 
     #[test]
     fn an_error_of_the_handlers_own_is_not_the_infrastructures() {
-        assert_eq!(infrastructure(&StockError::Empty), None);
+        assert_eq!(infrastructure_in_answer(&StockError::Empty), None);
         assert_eq!(
-            infrastructure(&StockError::Transparent(sqlx::Error::RowNotFound)),
+            infrastructure_in_answer(&StockError::Transparent(sqlx::Error::RowNotFound)),
             None
         );
     }
@@ -209,6 +254,6 @@ mod tests {
 
         let error = StockError::Transparent(busy);
         assert!(error.source().is_some(), "the chain skips `sqlx::Error`");
-        assert_eq!(infrastructure(&error), Some(LossKind::Conflict));
+        assert_eq!(infrastructure_in_answer(&error), Some(LossKind::Conflict));
     }
 }

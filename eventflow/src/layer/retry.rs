@@ -6,14 +6,15 @@ use tower::retry::Policy;
 use crate::{
     delivery::Delivery,
     handler::{Failure, FailureKind, ImmediateRetry},
-    inbox::{Inbox, UnitLost},
+    inbox::{Inbox, UnitLost, database_error::infrastructure_in_answer},
     layer::timeout::is_timeout,
 };
 
 /// Repeats a call that failed with [`FailureKind::Retry`], from a clean savepoint.
 ///
-/// Not repeated: what was cut for time, since the transaction has been open long enough, and what
-/// lost the transaction, since there is none to repeat it in.
+/// Not repeated: what was cut for time, since the transaction has been open long enough; what lost
+/// the transaction, since there is none to repeat it in; and errors of the infrastructure, which
+/// the whole unit is run again for.
 #[derive(Debug, Clone)]
 pub(crate) struct RetryPolicy {
     retry: ImmediateRetry,
@@ -37,7 +38,8 @@ impl<I: Inbox, T> Policy<Delivery<I>, T, Failure> for RetryPolicy {
         let failure = result.as_ref().err()?;
         let repeatable = failure.kind() == FailureKind::Retry
             && !is_timeout(failure)
-            && !failure.error().is::<UnitLost>();
+            && !failure.error().is::<UnitLost>()
+            && infrastructure_in_answer(failure.error()).is_none();
         if !repeatable || self.calls >= self.retry.attempts {
             return None;
         }

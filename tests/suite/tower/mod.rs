@@ -4,3 +4,4 @@ mod isolation;
 mod layers;
 mod limits;
 mod plain;
+mod transactions;

@@ -195,7 +195,7 @@ fn data_that_is_no_object_is_malformed() {
         ("null", "field `data`: is null, not an object"),
         ("[]", "field `data`: is an array, not an object"),
         ("7", "field `data`: is a number, not an object"),
-        ("hello", "field `data`: is something else, not an object"),
+        ("hello", "field `data`: is not JSON"),
         ("{", "field `data`: is not JSON: EOF"),
         ("{} {}", "field `data`: is not JSON: trailing characters"),
         ("{'a':1}", "field `data`: is not JSON: key must be a string"),

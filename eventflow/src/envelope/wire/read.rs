@@ -297,7 +297,7 @@ impl fmt::Display for Kind {
             Self::String => "a string",
             Self::Array => "an array",
             Self::Object => "an object",
-            Self::Other => "something else",
+            Self::Other => "no JSON",
         })
     }
 }
