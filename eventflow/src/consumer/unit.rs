@@ -239,11 +239,12 @@ where
             return;
         };
         let (kind, error) = (lost.kind(), lost.into());
-        let alone = rows.len() == 1;
         // What one event's writes make fail at the commit, as a deferred constraint does, is its
         // own failure; among several, each shows alone.
-        if let (true, Some(row)) = (alone, rows.pop()) {
-            return self.lose(kind, &error, None, row, alone);
+        if rows.len() == 1
+            && let Some(row) = rows.pop()
+        {
+            return self.lose(kind, &error, None, row, true);
         }
         self.engine.note_unit_lost(kind, &error);
         self.again.append(&mut rows);
