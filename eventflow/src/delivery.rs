@@ -197,7 +197,7 @@ impl<I: Inbox> fmt::Debug for Transaction<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Transaction")
             .field("open", &self.place.is_some())
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
@@ -257,13 +257,11 @@ impl<U: Unit> Slot<U> {
     /// after `patience` the unit is lost. It closes its connection when that task lets go.
     pub(crate) async fn empty(&self, patience: Duration) -> Result<(U, Writes), UnitLost> {
         let place = tokio::time::timeout(patience, self.place.lock()).await;
-        let place = match place {
-            Ok(mut place) => std::mem::replace(&mut *place, Place::Vacant),
-            Err(_) => {
-                self.over.store(true, Ordering::Release);
-                return Err(UnitLost::still_in_use());
-            }
+        let Ok(mut place) = place else {
+            self.over.store(true, Ordering::Release);
+            return Err(UnitLost::still_in_use());
         };
+        let place = std::mem::replace(&mut *place, Place::Vacant);
         match place {
             Place::Open { unit, writes } => Ok((unit, writes)),
             Place::Vacant => Err(UnitLost::still_in_use()),

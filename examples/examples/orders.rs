@@ -50,17 +50,15 @@ impl FromRef<AppState> for Mailer {
     }
 }
 
-/// Takes the goods from the shelf, in the transaction that also marks the event processed.
+/// Reserves the goods, in the transaction that also marks the event processed.
 #[handler(timeout = "5s", retry(attempts = 3, backoff = "20ms"))]
 async fn reserve_stock(event: OrderCreated, tx: &mut PgConnection) -> Result<(), Failure> {
-    sqlx::query(
-        "INSERT INTO shop_stock (sku, reserved) VALUES ($1, $2)
-         ON CONFLICT (sku) DO UPDATE SET reserved = shop_stock.reserved + excluded.reserved",
-    )
-    .bind(event.sku)
-    .bind(i64::from(event.quantity))
-    .execute(tx)
-    .await?;
+    sqlx::query("INSERT INTO reservations (order_id, sku, quantity) VALUES ($1, $2, $3)")
+        .bind(event.order_id)
+        .bind(event.sku)
+        .bind(i64::from(event.quantity))
+        .execute(tx)
+        .await?;
     Ok(())
 }
 
@@ -91,7 +89,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     inbox.migrate().await?;
     let shop = sqlx::PgPool::connect(&arguments.postgres).await?;
     sqlx::query(
-        "CREATE TABLE IF NOT EXISTS shop_stock (sku TEXT PRIMARY KEY, reserved BIGINT NOT NULL)",
+        "CREATE TABLE IF NOT EXISTS reservations (order_id UUID, sku TEXT, quantity BIGINT)",
     )
     .execute(&shop)
     .await?;

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     delivery::Delivery,
-    error::{BoxError, chain},
+    error::BoxError,
     inbox::{Inbox, Row, Settlement},
 };
 
@@ -60,13 +60,7 @@ where
         match settlement(engine, &row, outcome) {
             Ok(settlement) => settlements.push(settlement),
             Err(error) => {
-                let metadata = row.envelope.metadata();
-                tracing::warn!(
-                    event_id = metadata.event_id,
-                    event_type = metadata.event_type,
-                    error = chain(error.as_ref()),
-                    "event handed back with no attempt counted"
-                );
+                engine.note_handed_back(&row, &error);
                 back.push(row);
             }
         }

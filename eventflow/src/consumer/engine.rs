@@ -138,6 +138,19 @@ impl<Src: Send + Sync + 'static, I: Inbox> Engine<Src, I> {
         }
     }
 
+    pub(super) fn note_handed_back(&self, row: &Row, error: &BoxError) {
+        let metadata = row.envelope.metadata();
+        let (event_id, event_type) = (&metadata.event_id, &metadata.event_type);
+        let error = chain(error.as_ref());
+        let message = "event handed back with no attempt counted";
+        // At a stop that is what is to happen.
+        if self.stopping.is_cancelled() {
+            tracing::debug!(event_id, event_type, error, message);
+        } else {
+            tracing::warn!(event_id, event_type, error, message);
+        }
+    }
+
     pub(super) fn note_lease_lost(&self, lease: Lease) {
         self.counters.lease_lost.one();
         tracing::warn!(
@@ -167,6 +180,12 @@ impl<Src: Send + Sync + 'static, I: Inbox> Engine<Src, I> {
                 Ok(held) => {
                     let (held, gone): (Vec<_>, Vec<_>) =
                         rows.into_iter().partition(|row| held.contains(&row.lease));
+                    if !gone.is_empty() {
+                        tracing::info!(
+                            rows = gone.len(),
+                            "rows of a lost unit are settled or another worker's by now"
+                        );
+                    }
                     self.held.remove(gone.iter().map(|row| row.lease));
                     return held;
                 }

@@ -207,13 +207,7 @@ where
     }
 
     fn hand_back(&mut self, row: Row, error: &BoxError) {
-        let metadata = row.envelope.metadata();
-        tracing::warn!(
-            event_id = metadata.event_id,
-            event_type = metadata.event_type,
-            error = chain(error.as_ref()),
-            "event handed back with no attempt counted"
-        );
+        self.engine.note_handed_back(&row, error);
         self.back.push(row);
     }
 

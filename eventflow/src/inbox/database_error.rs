@@ -80,7 +80,7 @@ mod database {
     /// The code of a database's error that stands in the chain without its `sqlx::Error`.
     fn code_of_link(error: &(dyn StdError + 'static)) -> Option<String> {
         if let Some(error) = error.downcast_ref::<Box<dyn DatabaseError>>() {
-            return error.code().map(|code| code.into_owned());
+            return error.code().map(std::borrow::Cow::into_owned);
         }
         #[cfg(feature = "postgres")]
         if let Some(error) = error.downcast_ref::<sqlx::postgres::PgDatabaseError>() {
@@ -88,7 +88,7 @@ mod database {
         }
         #[cfg(feature = "sqlite")]
         if let Some(error) = error.downcast_ref::<sqlx::sqlite::SqliteError>() {
-            return error.code().map(|code| code.into_owned());
+            return error.code().map(std::borrow::Cow::into_owned);
         }
         None
     }

@@ -71,7 +71,7 @@ async fn the_service_handles_what_the_publisher_and_redis_cli_send() {
     let printed = String::from_utf8(output.stdout).unwrap();
     assert!(printed.contains("processed           152"), "{printed}");
     assert!(printed.contains("ignored              10"), "{printed}");
-    let reserved: i64 = sqlx::query_scalar("SELECT sum(reserved)::bigint FROM shop_stock")
+    let reserved: i64 = sqlx::query_scalar("SELECT sum(quantity)::bigint FROM reservations")
         .fetch_one(&site.pool)
         .await
         .unwrap();
