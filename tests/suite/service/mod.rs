@@ -3,6 +3,7 @@
 mod examples;
 mod killed;
 mod python;
+mod readme;
 mod two_consumers;
 mod what_python_gets_wrong;
 
