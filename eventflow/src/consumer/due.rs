@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 
 use super::{engine::Engine, outage::Outage};
-use crate::inbox::{Due, Inbox, Row};
+use crate::{
+    error::chain,
+    inbox::{Due, Inbox, Row},
+};
 
 /// The first wait after a claim that found nothing. It doubles with each such claim, since a row
 /// that someone else has locked is due all the time and cannot be claimed.
@@ -38,6 +41,8 @@ where
                     return;
                 }
             }
+            // Claimed while the consumer stopped, maybe what it has just handed back.
+            Ok(rows) if engine.stopping.is_cancelled() => return give_back(&engine, &rows).await,
             Ok(rows) => {
                 outage.over();
                 pause = SHORTEST_PAUSE;
@@ -51,6 +56,18 @@ where
                 }
             }
         }
+    }
+}
+
+/// Releases rows that were never taken on, so they do not count as handed back.
+async fn give_back<Src, I: Inbox>(engine: &Engine<Src, I>, rows: &[Row]) {
+    let leases = rows.iter().map(|row| row.lease).collect();
+    if let Err(error) = engine.inbox.release(leases, Duration::ZERO).await {
+        tracing::warn!(
+            rows = rows.len(),
+            error = chain(&error),
+            "rows could not be handed back; they run again when their lease has lapsed"
+        );
     }
 }
 
