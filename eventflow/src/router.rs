@@ -34,6 +34,16 @@ pub enum Route {
     Unknown,
 }
 
+impl Route {
+    /// The route to the handler at this place of a table. Called by generated code.
+    #[doc(hidden)]
+    pub fn at<R: RouteTable>(index: usize) -> Self {
+        R::HANDLERS
+            .get(index)
+            .map_or(Self::Unknown, |route| Self::Handler(*route))
+    }
+}
+
 /// How a handler runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]

@@ -131,17 +131,12 @@ impl Router {
         } else {
             quote!(::core::option::Option::Some(&[#(#handled,)* #(#ignored,)*]))
         };
-        let routes = self
-            .table
-            .handlers
-            .iter()
-            .enumerate()
-            .map(|(index, handler)| expand_route(krate, index, handler));
+        let routes = (0..self.table.handlers.len()).map(|index| expand_route(krate, index));
         let all = self.indexed().map(|(index, handler)| {
             quote_spanned! {at(handler)=> #krate::router::HandlerRoute::of::<#handler>(#index) }
         });
-        let unknown = if let Some(fallback) = &self.table.fallback {
-            expand_route(krate, self.table.handlers.len(), fallback)
+        let unknown = if self.table.fallback.is_some() {
+            expand_route(krate, self.table.handlers.len())
         } else {
             quote!(#krate::router::Route::Unknown)
         };
@@ -301,12 +296,8 @@ fn type_of(krate: &CratePath, event: &impl ToTokens) -> TokenStream {
     quote_spanned!(at(event)=> <#event as #krate::Event>::TYPE)
 }
 
-fn expand_route(krate: &CratePath, index: usize, handler: &Path) -> TokenStream {
-    quote_spanned! {at(handler)=>
-        #krate::router::Route::Handler(
-            const { #krate::router::HandlerRoute::of::<#handler>(#index) }
-        )
-    }
+fn expand_route(krate: &CratePath, index: usize) -> TokenStream {
+    quote!(#krate::router::Route::at::<Self>(#index))
 }
 
 fn expand_call(krate: &CratePath, handler: &Path) -> TokenStream {
