@@ -5,7 +5,6 @@ use uuid::Uuid;
 
 use super::{
     outcome::message,
-    report::Counters,
     settings::{Settings, UnknownEvents},
 };
 use crate::{
@@ -15,57 +14,56 @@ use crate::{
     stream::Entry,
 };
 
-/// Decides what becomes of an entry; `None` is acknowledged without a row.
+/// What an entry turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// An event to run.
+    Event,
+    /// No readable envelope, or nothing that the database takes.
+    Malformed,
+    /// An event that the router ignores.
+    Ignored,
+    /// An event whose type the router does not know.
+    Unknown,
+}
+
+/// Decides what becomes of an entry; one with no arrival is acknowledged without a row.
 pub(super) fn admit(
     entry: &Entry,
     settings: &Settings,
     routes: &Routes,
-    counters: &Counters,
-) -> Option<Arrival> {
+) -> (Kind, Option<Arrival>) {
     let envelope = match wire::read(entry, settings.limits) {
         Ok(envelope) => envelope,
         Err(malformed) => {
-            counters.malformed.one();
-            let reason = malformed.to_string();
-            tracing::warn!(
-                stream = %entry.id.stream,
-                entry_id = entry.id.id,
-                reason,
-                "entry has no readable envelope; kept as a dead letter"
-            );
-            return Some(quarantine(entry, &reason));
+            let arrival = quarantine(entry, &malformed.to_string());
+            return (Kind::Malformed, Some(arrival));
         }
     };
     let (metadata, payload) = envelope.into_parts();
-    let admission = match routes.route(&metadata.event_type) {
-        Route::Handler(_) => Admission::Run,
-        Route::Ignored => {
-            counters.ignored.one();
-            return None;
-        }
+    let (kind, admission) = match routes.route(&metadata.event_type) {
+        Route::Handler(_) => (Kind::Event, Admission::Run),
+        Route::Ignored => return (Kind::Ignored, None),
         Route::Unknown => {
-            counters.unknown.one();
-            let event_type = &metadata.event_type;
-            tracing::warn!(
-                event_id = metadata.event_id,
-                event_type,
-                policy = ?settings.unknown_events,
-                "no handler for events of this type"
-            );
-            match settings.unknown_events {
-                UnknownEvents::DeadLetter => Admission::DeadLetter(unknown_reason(event_type)),
+            let admission = match settings.unknown_events {
+                UnknownEvents::DeadLetter => {
+                    Admission::DeadLetter(unknown_reason(&metadata.event_type))
+                }
                 UnknownEvents::Leave => Admission::Park,
-                UnknownEvents::Ignore => return None,
-            }
+                UnknownEvents::Ignore => return (Kind::Unknown, None),
+            };
+            (Kind::Unknown, admission)
         }
     };
-    Some(Arrival {
+    let arrival = Arrival {
+        id: Uuid::now_v7(),
         metadata,
         payload,
         raw: None,
         admission,
         max_retries: settings.max_retries,
-    })
+    };
+    (kind, Some(arrival))
 }
 
 /// Why an event of an unknown type is kept.
@@ -91,6 +89,7 @@ pub(super) fn quarantine(entry: &Entry, reason: &str) -> Arrival {
         attempt: 1,
     };
     Arrival {
+        id: Uuid::now_v7(),
         metadata,
         payload: Payload::empty(),
         raw: Some(wire::raw(entry)),

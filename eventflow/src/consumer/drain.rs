@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{
     Consumer, Report,
-    ingest::{Acknowledgements, take_in},
+    ingest::{acknowledge, store},
     lease, recovery,
     worker::run,
 };
@@ -136,12 +136,12 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
         if batch == Batch::default() {
             return Ok(false);
         }
-        let mut acknowledged = Acknowledgements::default();
-        let rows = take_in(engine, &mut acknowledged, batch).await;
-        let rows = rows.unwrap_or_default();
-        seen.add(&rows);
-        self.run_all(rows).await;
-        acknowledged.flush(engine).await;
+        let Some(stored) = store(engine, batch).await else {
+            return Ok(false);
+        };
+        acknowledge(engine, &stored.entries).await;
+        seen.add(&stored.rows);
+        self.run_all(stored.rows).await;
         Ok(true)
     }
 

@@ -7,16 +7,10 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::mpsc, time::MissedTickBehavior};
 
-use super::{
-    arrival::{admit, quarantine},
-    engine::Engine,
-    outage::Outage,
-};
+use super::{engine::Engine, outage::Outage, storing::Storing};
 use crate::{
-    envelope::Payload,
-    error::{Error, Result, chain},
-    inbox::{Arrival, Inbox, Insertion, Row},
-    stream::{Batch, Entry, EntryId, Source},
+    inbox::{Inbox, Row},
+    stream::{Batch, EntryId, Source},
 };
 
 /// Reads new entries until the consumer stops.
@@ -26,7 +20,6 @@ where
     I: Inbox,
 {
     let mut outage = Outage::new("reading the stream");
-    let mut acknowledged = Acknowledgements::default();
     while let Some(room) = room(&engine, &queue).await {
         let block = engine.settings.block;
         let read = engine.source.read(engine.settings.batch_size, Some(block));
@@ -41,11 +34,12 @@ where
             }
         };
         outage.over();
-        if let Some(rows) = take_in(&engine, &mut acknowledged, batch).await {
-            enqueue(room, &queue, rows).await;
-        }
+        let Some(stored) = store(&engine, batch).await else {
+            break;
+        };
+        enqueue(room, &queue, stored.rows).await;
+        acknowledge(&engine, &stored.entries).await;
     }
-    acknowledged.flush(&engine).await;
 }
 
 /// Takes over what other consumers of the group have left pending, until the consumer stops.
@@ -55,7 +49,6 @@ where
     I: Inbox,
 {
     let mut outage = Outage::new("claiming entries of other consumers");
-    let mut acknowledged = Acknowledgements::default();
     let idle = engine.settings.claim_idle;
     let mut ticks = tokio::time::interval((idle / 4).max(Duration::from_millis(10)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -82,12 +75,13 @@ where
             if batch.is_empty() {
                 break;
             }
-            if let Some(rows) = take_in(&engine, &mut acknowledged, batch).await {
-                enqueue(room, &queue, rows).await;
-            }
+            let Some(stored) = store(&engine, batch).await else {
+                break;
+            };
+            enqueue(room, &queue, stored.rows).await;
+            acknowledge(&engine, &stored.entries).await;
         }
     }
-    acknowledged.flush(&engine).await;
 }
 
 /// Waits for room for a whole batch; `None` if the consumer stops.
@@ -117,22 +111,21 @@ async fn enqueue(
     }
 }
 
-/// Stores a batch and acknowledges it; answers the rows to run. `None` if the consumer stopped
-/// before the inbox took it: the entries stay pending at the server.
-pub(super) async fn take_in<Src, I>(
-    engine: &Engine<Src, I>,
-    acknowledged: &mut Acknowledgements,
-    batch: Batch,
-) -> Option<Vec<Row>>
+/// A batch whose rows are committed.
+pub(super) struct Stored {
+    /// The rows to run.
+    pub(super) rows: Vec<Row>,
+    /// The entries to acknowledge.
+    pub(super) entries: Vec<EntryId>,
+}
+
+/// Stores a batch; `None` if the consumer stopped before the inbox took all of it: the entries stay
+/// pending at the server.
+pub(super) async fn store<Src, I>(engine: &Engine<Src, I>, batch: Batch) -> Option<Stored>
 where
     Src: Source,
     I: Inbox,
 {
-    if batch.is_empty() {
-        acknowledged.flush(engine).await;
-        return Some(Vec::new());
-    }
-    engine.counters.read.add_len(batch.entries.len());
     engine.counters.trimmed.add_len(batch.trimmed.len());
     if !batch.trimmed.is_empty() {
         tracing::error!(
@@ -140,152 +133,36 @@ where
             "entries were trimmed from the stream before they were stored: they are lost; do not trim what a group has not acknowledged"
         );
     }
-    let routes = engine.dispatcher.routes();
-    let arrivals: Vec<(&Entry, Arrival)> = batch
-        .entries
-        .iter()
-        .filter_map(|entry| {
-            let arrival = admit(entry, &engine.settings, &routes, &engine.counters)?;
-            Some((entry, arrival))
-        })
-        .collect();
     let mut outage = Outage::new("storing a batch");
-    let mut storing = Storing::new(arrivals);
+    let mut storing = Storing::new(engine, &batch.entries);
     while let Err(error) = storing.store(engine).await {
         if !outage.wait_unless(&engine.stopping, &error).await {
-            engine.hand_back(&storing.stored.rows).await;
+            engine.hand_back(&storing.rows).await;
             return None;
         }
     }
     outage.over();
-    let insertion = storing.stored;
-    engine.held.add(&insertion.rows);
-    engine.counters.stored.add_len(insertion.rows.len());
-    engine.counters.duplicates.add(insertion.duplicates);
+    let rows = storing.rows;
     let entries = batch.entries.into_iter().map(|entry| entry.id);
-    acknowledged.add(entries.chain(batch.trimmed));
-    acknowledged.flush(engine).await;
-    Some(insertion.rows)
+    let entries = entries.chain(batch.trimmed).collect();
+    Some(Stored { rows, entries })
 }
 
-/// A batch on its way into the inbox.
-///
-/// A batch that the database refuses is halved until the refused one is alone, so that it cannot
-/// keep the others out. What is stored stays so when a later part has to be tried again.
-struct Storing<'b> {
-    parts: Vec<Vec<(&'b Entry, Arrival)>>,
-    stored: Insertion,
-}
-
-impl<'b> Storing<'b> {
-    fn new(arrivals: Vec<(&'b Entry, Arrival)>) -> Self {
-        Self {
-            parts: vec![arrivals],
-            stored: Insertion::default(),
-        }
-    }
-
-    /// Stores what is left; an error is one that passes, and the call is to be repeated.
-    async fn store<Src, I>(&mut self, engine: &Engine<Src, I>) -> Result<()>
-    where
-        Src: Source,
-        I: Inbox,
-    {
-        while let Some(part) = self.parts.last_mut() {
-            let batch: Vec<_> = part.iter().map(|(_, arrival)| arrival.clone()).collect();
-            let inserted = match batch.len() {
-                0 => Ok(Insertion::default()),
-                _ => engine.inbox.insert(&engine.holder, batch).await,
-            };
-            match inserted {
-                Ok(insertion) => self.stored.absorb(insertion),
-                Err(error) if error.is_transient() => return Err(error),
-                Err(_) if part.len() > 1 => {
-                    let rest = part.split_off(part.len() / 2);
-                    let first = std::mem::replace(part, rest);
-                    self.parts.push(first);
-                    continue;
-                }
-                Err(error) => {
-                    for (entry, arrival) in part.iter() {
-                        let kept = store_refused(engine, entry, arrival.clone(), &error).await?;
-                        self.stored.absorb(kept);
-                    }
-                }
-            }
-            self.parts.pop();
-        }
-        Ok(())
-    }
-}
-
-/// Stores an arrival that the database refuses: with its payload as bytes, or else as a dead
-/// letter with the bytes of its entry.
-async fn store_refused<Src, I>(
-    engine: &Engine<Src, I>,
-    entry: &Entry,
-    arrival: Arrival,
-    refusal: &Error,
-) -> Result<Insertion>
+/// Acknowledges entries whose rows are committed. Until the server has taken it, nothing more is
+/// read; if the consumer stops before, the entries come again and are found to be duplicates.
+pub(super) async fn acknowledge<Src, I>(engine: &Engine<Src, I>, entries: &[EntryId])
 where
     Src: Source,
     I: Inbox,
 {
-    if arrival.raw.is_none() {
-        let with_raw = Arrival {
-            raw: Some(arrival.payload.as_str().as_bytes().to_vec()),
-            payload: Payload::empty(),
-            ..arrival
-        };
-        match engine.inbox.insert(&engine.holder, vec![with_raw]).await {
-            Err(error) if error.is_transient() => return Err(error),
-            Err(_) => {}
-            Ok(insertion) => return Ok(insertion),
-        }
+    if entries.is_empty() {
+        return;
     }
-    let reason = format!("the database refused the event: {}", chain(refusal));
-    tracing::warn!(
-        stream = %entry.id.stream,
-        entry_id = entry.id.id,
-        reason,
-        "entry kept as a dead letter"
-    );
-    engine.counters.malformed.one();
-    engine
-        .inbox
-        .insert(&engine.holder, vec![quarantine(entry, &reason)])
-        .await
-}
-
-/// Entries whose rows are committed and that are yet to be acknowledged.
-///
-/// What cannot be acknowledged now is kept for the next time. If the process dies before, the
-/// entries come again and are found to be duplicates.
-#[derive(Debug, Default)]
-pub(super) struct Acknowledgements {
-    waiting: Vec<EntryId>,
-}
-
-impl Acknowledgements {
-    fn add(&mut self, entries: impl IntoIterator<Item = EntryId>) {
-        self.waiting.extend(entries);
-    }
-
-    pub(super) async fn flush<Src, I>(&mut self, engine: &Engine<Src, I>)
-    where
-        Src: Source,
-        I: Inbox,
-    {
-        if self.waiting.is_empty() {
+    let mut outage = Outage::new("acknowledging stored entries");
+    while let Err(error) = engine.source.acknowledge(entries).await {
+        if !outage.wait_unless(&engine.stopping, &error).await {
             return;
         }
-        match engine.source.acknowledge(&self.waiting).await {
-            Ok(()) => self.waiting.clear(),
-            Err(error) => tracing::warn!(
-                entries = self.waiting.len(),
-                error = chain(&error),
-                "stored entries could not be acknowledged yet"
-            ),
-        }
     }
+    outage.over();
 }

@@ -1,6 +1,7 @@
 //! The consumer: takes events from a stream through the inbox to a service.
 //!
-//! Data flows one way, one loop per file: `ingest` reads the stream, stores and acknowledges;
+//! Data flows one way, one loop per file: `ingest` reads the stream, has the batch stored by
+//! `storing`, and acknowledges;
 //! `due` claims rows whose time has come; `worker` takes rows from either and runs them by their
 //! route, in a `unit` of work or `concurrent`ly; `recovery` runs rows of workers that died;
 //! `lease` keeps what this process holds; `retention` deletes what is done.
@@ -25,6 +26,7 @@ mod recovery;
 mod report;
 mod retention;
 mod settings;
+mod storing;
 mod unit;
 mod worker;
 

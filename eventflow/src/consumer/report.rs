@@ -48,19 +48,20 @@ macro_rules! counters {
 }
 
 counters! {
-    /// Entries read from the stream, those claimed from other consumers included.
+    /// Entries read from the stream and dealt with, those claimed from other consumers included.
+    /// Each is one of `stored`, `duplicates`, `malformed`, `ignored` and `unknown`.
     read,
-    /// Of these: claimed after another consumer of the group had left them pending.
+    /// Entries claimed after another consumer of the group had left them pending.
     claimed,
     /// Events stored to be run.
     stored,
     /// Entries whose event was in the inbox already; acknowledged, not run again.
     duplicates,
-    /// Entries with no readable envelope; each is a dead letter.
+    /// Entries with no readable envelope, or that the database refuses; each is a dead letter.
     malformed,
-    /// Events that the router ignores.
+    /// Events that the router ignores, as they arrive.
     ignored,
-    /// Events whose type the router does not know, whatever became of them.
+    /// Events whose type the router does not know, as they arrive, whatever became of them.
     unknown,
     /// Entries that were trimmed from the stream before anyone stored them: lost.
     trimmed,

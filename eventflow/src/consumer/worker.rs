@@ -87,14 +87,8 @@ where
         {
             Route::Handler(route) if route.transactional => transactional.push(row),
             Route::Handler(_) => concurrent.push(row),
-            Route::Ignored => {
-                engine.counters.ignored.one();
-                settled.push(outcome::processed(&row));
-            }
-            Route::Unknown => {
-                engine.counters.unknown.one();
-                settled.push(unknown(&row, engine.settings.unknown_events));
-            }
+            Route::Ignored => settled.push(outcome::processed(&row)),
+            Route::Unknown => settled.push(unknown(&row, engine.settings.unknown_events)),
         }
     }
     engine.settle_apart(settled).await;
@@ -106,7 +100,14 @@ where
 
 /// The next state of a row that an earlier version of the service has stored.
 fn unknown(row: &Row, policy: UnknownEvents) -> Settlement {
-    let event_type = &row.envelope.metadata().event_type;
+    let metadata = row.envelope.metadata();
+    let event_type = &metadata.event_type;
+    tracing::warn!(
+        event_id = metadata.event_id,
+        event_type,
+        ?policy,
+        "no handler for events of this type"
+    );
     match policy {
         UnknownEvents::DeadLetter => {
             outcome::without_run(row, Status::DeadLetter, &unknown_reason(event_type))

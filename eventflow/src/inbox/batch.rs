@@ -31,23 +31,19 @@ struct ArrivalRecord<'a> {
     error_message: Option<String>,
 }
 
-/// Writes a batch of arrivals and the ids of their rows, in order.
-///
-/// A payload that the column refuses is kept as bytes.
+/// Writes a batch of arrivals. A payload that the column refuses is kept as bytes.
 pub(crate) fn arrivals_json(
     arrivals: &[Arrival],
     refused: fn(&str) -> bool,
-) -> Result<(String, Vec<Uuid>), sqlx::Error> {
-    let ids: Vec<Uuid> = arrivals.iter().map(|_| Uuid::now_v7()).collect();
+) -> Result<String, sqlx::Error> {
     let records: Vec<ArrivalRecord<'_>> = arrivals
         .iter()
-        .zip(&ids)
-        .map(|(arrival, &id)| arrival_record(arrival, id, refused))
+        .map(|arrival| arrival_record(arrival, refused))
         .collect();
-    Ok((json(&records)?, ids))
+    json(&records)
 }
 
-fn arrival_record(arrival: &Arrival, id: Uuid, refused: fn(&str) -> bool) -> ArrivalRecord<'_> {
+fn arrival_record(arrival: &Arrival, refused: fn(&str) -> bool) -> ArrivalRecord<'_> {
     let metadata = &arrival.metadata;
     let (status, error_message) = match &arrival.admission {
         Admission::Run => (Status::Processing, None),
@@ -60,7 +56,7 @@ fn arrival_record(arrival: &Arrival, id: Uuid, refused: fn(&str) -> bool) -> Arr
         raw => (payload, raw.as_deref()),
     };
     ArrivalRecord {
-        id,
+        id: arrival.id,
         event_id: &metadata.event_id,
         stream_id: stream_id_of(arrival),
         event_type: &metadata.event_type,

@@ -95,6 +95,9 @@ impl fmt::Display for Status {
 /// An event on its way into the table.
 #[derive(Debug, Clone)]
 pub struct Arrival {
+    /// The id of its row. Stays the same when the insert has to be tried again, so that a row whose
+    /// insert was not answered is known again.
+    pub id: Uuid,
     /// What is known about it.
     pub metadata: Metadata,
     /// Its payload.
@@ -139,6 +142,13 @@ pub struct Lease {
     pub token: i64,
 }
 
+impl Lease {
+    /// The claim with which a row enters the table.
+    pub(crate) const fn first(id: Uuid) -> Self {
+        Self { id, token: 1 }
+    }
+}
+
 /// A row that this process owns.
 #[derive(Debug, Clone)]
 pub struct Row {
@@ -157,22 +167,8 @@ pub struct Row {
 pub struct Insertion {
     /// The rows that entered for a run, in the order of the batch.
     pub rows: Vec<Row>,
-    /// Arrivals whose event was in the table already.
-    pub duplicates: u64,
-    /// Arrivals that entered as dead letters.
-    pub dead_letters: u64,
-    /// Arrivals that were parked.
-    pub parked: u64,
-}
-
-impl Insertion {
-    /// Adds what became of another part of the same batch.
-    pub(crate) fn absorb(&mut self, other: Self) {
-        self.rows.extend(other.rows);
-        self.duplicates += other.duplicates;
-        self.dead_letters += other.dead_letters;
-        self.parked += other.parked;
-    }
+    /// The ids of arrivals that did not enter, since their event was in the table already.
+    pub duplicates: Vec<Uuid>,
 }
 
 /// Which waiting rows a claim takes.

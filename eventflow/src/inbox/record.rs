@@ -37,25 +37,22 @@ pub(crate) fn storable(message: &str) -> String {
     message.replace('\0', "\u{fffd}")
 }
 
-/// Sorts the rows that an insert answered, whose ids were given in the order of the batch.
-pub(crate) fn insertion(ids: &[Uuid], entered: Vec<(String, Record)>) -> Insertion {
-    let duplicates = ids.len().saturating_sub(entered.len());
-    let mut insertion = Insertion {
-        duplicates: u64::try_from(duplicates).unwrap_or(u64::MAX),
-        ..Insertion::default()
-    };
-    let mut by_id = HashMap::new();
-    for (status, record) in entered {
-        if status == Status::Processing.as_str() {
-            by_id.insert(record.id, record);
-        } else if status == Status::DeadLetter.as_str() {
-            insertion.dead_letters += 1;
-        } else {
-            insertion.parked += 1;
+/// Sorts the rows that an insert of these ids answered.
+pub(crate) fn insertion(ids: Vec<Uuid>, entered: Vec<(String, Record)>) -> Insertion {
+    let mut by_id: HashMap<Uuid, (String, Record)> = entered
+        .into_iter()
+        .map(|entered| (entered.1.id, entered))
+        .collect();
+    let mut insertion = Insertion::default();
+    for id in ids {
+        match by_id.remove(&id) {
+            None => insertion.duplicates.push(id),
+            Some((status, record)) if status == Status::Processing.as_str() => {
+                insertion.rows.push(record.into_row());
+            }
+            Some(_) => {}
         }
     }
-    let in_order = ids.iter().filter_map(|id| by_id.remove(id));
-    insertion.rows = in_order.map(Record::into_row).collect();
     insertion
 }
 

@@ -11,6 +11,7 @@ on_every_database!(
     a_row_of_an_ignored_type_settles,
     a_malformed_entry_is_kept_with_its_bytes,
     a_corrected_event_is_no_duplicate_of_the_broken_one,
+    a_malformed_entry_that_comes_again_counts_as_a_duplicate,
     a_payload_that_cannot_be_decoded_is_a_dead_letter_at_once,
     the_counts_of_what_was_read_add_up,
 );
@@ -130,6 +131,27 @@ async fn a_corrected_event_is_no_duplicate_of_the_broken_one<D: Database>() {
         shop.dead_letters().await[0].envelope.metadata().event_type,
         "OrderPlaced"
     );
+}
+
+async fn a_malformed_entry_that_comes_again_counts_as_a_duplicate<D: Database>() {
+    let shop = Shop::<D>::open().await;
+    let consumer = shop.consumer(Script::new()).build().unwrap();
+    shop.stream.publish_raw([("data", "no JSON")]);
+    consumer.drain().await.unwrap();
+    // As a process leaves it that dies before it acknowledges.
+    let again = shop.stream.publish_raw([("data", "no JSON")]);
+    shop.database
+        .change(format!(
+            "UPDATE event_inbox SET event_id = 'malformed:shop/{}'",
+            again.id
+        ))
+        .await;
+
+    let report = consumer.drain().await.unwrap();
+
+    let counts = (report.read, report.duplicates, report.malformed);
+    assert_eq!(counts, (1, 1, 0), "{report}");
+    assert_eq!(shop.counts().await.dead_letter, 1);
 }
 
 async fn a_payload_that_cannot_be_decoded_is_a_dead_letter_at_once<D: Database>() {

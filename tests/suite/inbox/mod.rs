@@ -159,6 +159,7 @@ fn arrival(event_id: &str) -> Arrival {
         .unwrap()
         .with_event_id(event_id);
     Arrival {
+        id: Uuid::now_v7(),
         metadata: envelope.metadata().clone(),
         payload: envelope.payload().clone(),
         raw: None,

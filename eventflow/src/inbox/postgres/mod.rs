@@ -210,7 +210,7 @@ impl Inbox for PgInbox {
     }
 
     async fn insert(&self, holder: &Holder, arrivals: Vec<Arrival>) -> Result<Insertion, Error> {
-        let (batch, ids) = arrivals_json(&arrivals, refuses)
+        let batch = arrivals_json(&arrivals, refuses)
             .map_err(|error| failed("a batch of events cannot be written", error))?;
         let statement = statement(&self.settings.statements.insert)
             .bind(batch)
@@ -222,7 +222,8 @@ impl Inbox for PgInbox {
             let status: String = row.try_get("status")?;
             Ok((status, record(row)?))
         })?;
-        Ok(insertion(&ids, entered))
+        let ids = arrivals.into_iter().map(|arrival| arrival.id).collect();
+        Ok(insertion(ids, entered))
     }
 
     async fn claim(&self, holder: &Holder, due: Due, limit: u32) -> Result<Vec<Row>, Error> {

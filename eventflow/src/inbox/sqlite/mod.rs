@@ -200,7 +200,7 @@ impl Inbox for SqliteInbox {
     }
 
     async fn insert(&self, holder: &Holder, arrivals: Vec<Arrival>) -> Result<Insertion, Error> {
-        let (batch, ids) = arrivals_json(&arrivals, |_| false)
+        let batch = arrivals_json(&arrivals, |_| false)
             .map_err(|error| failed("a batch of events cannot be written", error))?;
         let statement = statement(&self.database.statements.insert)
             .bind(batch)
@@ -218,7 +218,8 @@ impl Inbox for SqliteInbox {
             let status: String = row.try_get("status")?;
             Ok((status, record(row)?))
         })?;
-        Ok(insertion(&ids, entered))
+        let ids = arrivals.into_iter().map(|arrival| arrival.id).collect();
+        Ok(insertion(ids, entered))
     }
 
     async fn claim(&self, holder: &Holder, due: Due, limit: u32) -> Result<Vec<Row>, Error> {

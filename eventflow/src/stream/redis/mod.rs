@@ -215,9 +215,19 @@ impl Source for RedisStream {
         let mut cursors = self.inner.claims.lock().await;
         let mut batch = Batch::default();
         for (stream, cursor) in self.inner.streams.iter().zip(cursors.iter_mut()) {
-            self.inner
+            let claimed = self
+                .inner
                 .claim_from(reader, stream, cursor, min_idle, count, &mut batch)
-                .await?;
+                .await;
+            if let Err(error) = claimed {
+                // What an answer that did not come has claimed is among the own pending entries.
+                reader.look_back();
+                if batch.is_empty() {
+                    return Err(error);
+                }
+                // What is claimed is to be stored; the next claim finds the error again.
+                break;
+            }
         }
         batch.redelivered = !batch.is_empty();
         Ok(batch)

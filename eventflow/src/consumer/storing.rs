@@ -1,0 +1,236 @@
+//! A batch of entries on its way into the inbox.
+//!
+//! What was read is counted here, once it is stored, so that the counts add up: each entry is one of
+//! stored, duplicate, malformed, ignored or unknown.
+
+use std::time::Duration;
+
+use super::{
+    arrival::{Kind, admit, quarantine},
+    engine::Engine,
+};
+use crate::{
+    envelope::Payload,
+    error::{Error, Result, chain},
+    inbox::{Admission, Arrival, Inbox, Insertion, Lease, Row},
+    stream::Entry,
+};
+
+/// An entry that is to become a row.
+struct Arriving<'b> {
+    entry: &'b Entry,
+    kind: Kind,
+    arrival: Arrival,
+}
+
+/// A batch that is being stored.
+///
+/// A batch that the database refuses is halved until the refused one is alone, so that it cannot
+/// keep the others out. What is stored stays so when a later part has to be tried again.
+pub(super) struct Storing<'b> {
+    parts: Vec<Vec<Arriving<'b>>>,
+    /// Rows of this batch to run.
+    pub(super) rows: Vec<Row>,
+    /// An insert was not answered, so what is a duplicate now may be its row.
+    unanswered: bool,
+    /// Duplicates that may be rows of an insert that was not answered.
+    doubtful: Vec<Lease>,
+}
+
+impl<'b> Storing<'b> {
+    /// Sorts a batch; entries that need no row are done with it.
+    pub(super) fn new<Src, I: Inbox>(engine: &Engine<Src, I>, entries: &'b [Entry]) -> Self {
+        let routes = engine.dispatcher.routes();
+        let mut arriving = Vec::with_capacity(entries.len());
+        for entry in entries {
+            match admit(entry, &engine.settings, &routes) {
+                (kind, Some(arrival)) => arriving.push(Arriving {
+                    entry,
+                    kind,
+                    arrival,
+                }),
+                (kind, None) => engine.note_arrival(entry, kind, ""),
+            }
+        }
+        Self {
+            parts: vec![arriving],
+            rows: Vec::new(),
+            unanswered: false,
+            doubtful: Vec::new(),
+        }
+    }
+
+    /// Stores what is left; an error is one that passes, and the call is to be repeated.
+    pub(super) async fn store<Src, I>(&mut self, engine: &Engine<Src, I>) -> Result<()>
+    where
+        Src: Send + Sync + 'static,
+        I: Inbox,
+    {
+        while let Some(part) = self.parts.last_mut() {
+            match insert(engine, part.iter().map(|arriving| &arriving.arrival)).await {
+                Ok(insertion) => {
+                    let stored = std::mem::take(part);
+                    self.parts.pop();
+                    self.note(engine, &stored, insertion);
+                }
+                Err(error) if error.is_transient() => {
+                    self.unanswered = true;
+                    return Err(error);
+                }
+                Err(error) if part.len() > 1 => {
+                    tracing::debug!(
+                        entries = part.len(),
+                        error = chain(&error),
+                        "the database refused a batch; halving it"
+                    );
+                    let rest = part.split_off(part.len() / 2);
+                    let first = std::mem::replace(part, rest);
+                    self.parts.push(first);
+                }
+                Err(error) => {
+                    let mut kept = Vec::with_capacity(part.len());
+                    for refused in part.iter() {
+                        kept.push(store_refused(engine, refused, &error).await?);
+                    }
+                    self.parts.pop();
+                    for (arriving, insertion) in kept {
+                        self.note(engine, &[arriving], insertion);
+                    }
+                }
+            }
+        }
+        self.release_doubtful(engine).await
+    }
+
+    fn note<Src, I>(
+        &mut self,
+        engine: &Engine<Src, I>,
+        stored: &[Arriving<'_>],
+        insertion: Insertion,
+    ) where
+        Src: Send + Sync + 'static,
+        I: Inbox,
+    {
+        engine.held.add(&insertion.rows);
+        self.rows.extend(insertion.rows);
+        for Arriving {
+            entry,
+            kind,
+            arrival,
+        } in stored
+        {
+            if !insertion.duplicates.contains(&arrival.id) {
+                let reason = match &arrival.admission {
+                    Admission::DeadLetter(reason) => reason,
+                    Admission::Run | Admission::Park => "",
+                };
+                engine.note_arrival(entry, *kind, reason);
+            } else if self.unanswered {
+                self.doubtful.push(Lease::first(arrival.id));
+            } else {
+                engine.counters.read.one();
+                engine.counters.duplicates.one();
+            }
+        }
+    }
+
+    /// Makes rows due at once that an insert stored without answering; the others are duplicates.
+    async fn release_doubtful<Src, I>(&mut self, engine: &Engine<Src, I>) -> Result<()>
+    where
+        Src: Send + Sync + 'static,
+        I: Inbox,
+    {
+        if self.doubtful.is_empty() {
+            return Ok(());
+        }
+        let leases = self.doubtful.clone();
+        let stored = engine.inbox.release(leases, Duration::ZERO).await?;
+        let doubtful = std::mem::take(&mut self.doubtful).len() as u64;
+        engine.counters.read.add(doubtful);
+        engine.counters.stored.add(stored);
+        engine
+            .counters
+            .duplicates
+            .add(doubtful.saturating_sub(stored));
+        engine.due_changed.notify_one();
+        Ok(())
+    }
+}
+
+async fn insert<Src, I: Inbox>(
+    engine: &Engine<Src, I>,
+    arrivals: impl Iterator<Item = &Arrival> + Send,
+) -> Result<Insertion> {
+    let arrivals: Vec<Arrival> = arrivals.cloned().collect();
+    if arrivals.is_empty() {
+        return Ok(Insertion::default());
+    }
+    engine.inbox.insert(&engine.holder, arrivals).await
+}
+
+/// Stores an arrival that the database refuses: with its payload as bytes, or else as a dead
+/// letter with the bytes of its entry.
+async fn store_refused<'b, Src, I: Inbox>(
+    engine: &Engine<Src, I>,
+    refused: &Arriving<'b>,
+    refusal: &Error,
+) -> Result<(Arriving<'b>, Insertion)> {
+    let Arriving {
+        entry,
+        kind,
+        ref arrival,
+    } = *refused;
+    if arrival.raw.is_none() {
+        let arrival = Arrival {
+            raw: Some(arrival.payload.as_str().as_bytes().to_vec()),
+            payload: Payload::empty(),
+            ..arrival.clone()
+        };
+        match insert(engine, std::iter::once(&arrival)).await {
+            Err(error) if error.is_transient() => return Err(error),
+            Err(_) => {}
+            Ok(insertion) => {
+                let arriving = Arriving {
+                    entry,
+                    kind,
+                    arrival,
+                };
+                return Ok((arriving, insertion));
+            }
+        }
+    }
+    let reason = format!("the database refused the event: {}", chain(refusal));
+    let arriving = Arriving {
+        entry,
+        kind: Kind::Malformed,
+        arrival: quarantine(entry, &reason),
+    };
+    let insertion = insert(engine, std::iter::once(&arriving.arrival)).await?;
+    Ok((arriving, insertion))
+}
+
+impl<Src, I: Inbox> Engine<Src, I> {
+    /// Counts and logs what an entry came to that is no duplicate.
+    fn note_arrival(&self, entry: &Entry, kind: Kind, reason: &str) {
+        self.counters.read.one();
+        let (stream, entry_id) = (&*entry.id.stream, &*entry.id.id);
+        match kind {
+            Kind::Event => self.counters.stored.one(),
+            Kind::Ignored => self.counters.ignored.one(),
+            Kind::Malformed => {
+                self.counters.malformed.one();
+                tracing::warn!(stream, entry_id, reason, "entry kept as a dead letter");
+            }
+            Kind::Unknown => {
+                self.counters.unknown.one();
+                tracing::warn!(
+                    stream,
+                    entry_id,
+                    policy = ?self.settings.unknown_events,
+                    reason,
+                    "no handler for events of this type"
+                );
+            }
+        }
+    }
+}
