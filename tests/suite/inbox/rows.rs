@@ -7,12 +7,12 @@ use eventflow_tests::eventually;
 use serde_json::value::RawValue;
 
 use super::{
-    Admission, CONSUMER, DEADLINE, Fixture, Inbox, Postgres, Sqlite, Status, arrival, dying,
-    holder, insert, on_both_databases, settle, settlement,
+    Admission, CONSUMER, DEADLINE, Fixture, Inbox, Status, arrival, dying, holder, insert,
+    on_each_database, settle, settlement,
 };
 use eventflow::Payload;
 
-on_both_databases! {
+on_each_database! {
     an_event_is_stored_once,
     two_services_have_a_row_each,
     concurrent_claims_share_no_row,
