@@ -1,7 +1,10 @@
 //! Inboxes: one conformance suite on every database, and what only one of them can do.
 
 mod adoption;
+mod connections;
 mod fixture;
+mod locks;
+mod names;
 mod rows;
 mod schedule;
 mod units;

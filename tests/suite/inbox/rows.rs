@@ -17,6 +17,7 @@ on_each_database! {
     two_services_have_a_row_each,
     concurrent_claims_share_no_row,
     rows_are_claimed_in_the_order_of_their_due_times,
+    lapsed_rows_are_recovered_in_the_order_of_their_batch,
     a_claim_that_moved_on_settles_nothing,
     a_released_row_is_due_again_with_no_attempt_counted,
     a_dead_letter_is_listed_requeued_and_discarded,
@@ -108,6 +109,15 @@ async fn rows_are_claimed_in_the_order_of_their_due_times(fixture: impl Fixture)
     assert_eq!(now[0].envelope.metadata().attempt, 2);
     assert_eq!(ids(&later), ["soon", "late"]);
     assert!(wait > Duration::from_secs(500) && wait <= Duration::from_mins(10));
+}
+
+async fn lapsed_rows_are_recovered_in_the_order_of_their_batch(fixture: impl Fixture) {
+    let inbox = fixture.inbox();
+    let leases = insert(inbox, &dying("a"), &["c", "a", "b"]).await;
+
+    for lease in leases {
+        assert_eq!(recovered(inbox).await.id, lease.id);
+    }
 }
 
 async fn a_claim_that_moved_on_settles_nothing(fixture: impl Fixture) {
