@@ -1,18 +1,24 @@
 //! Leases: rows of processes that went away, of those that are slow, and of those that come back.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use eventflow::{
-    Failure, Inbox,
-    inbox::{Due, Holder, Recovery},
+    Failure, Inbox, Report,
+    inbox::{Admission, Arrival, Due, Holder, Recovery},
 };
 use eventflow_tests::{
     eventually,
     running::Running,
-    shop::{Database, GROUP, Script, Shop, names},
+    shop::{Builder, Database, GROUP, Script, Shop, names, parcel},
 };
 use futures_util::FutureExt;
-use tokio::sync::Notify;
+use tokio::sync::{Barrier, Notify};
 
 use super::DEADLINE;
 
@@ -23,6 +29,8 @@ on_every_database!(
     a_row_in_a_long_transaction_is_not_taken_over,
     a_lapsed_owners_late_commit_is_refused,
     finished_rows_are_deleted_after_their_retention,
+    a_lapsed_row_is_recovered_by_one_of_two_nodes,
+    a_finished_row_is_deleted_by_one_of_two_nodes,
 );
 
 const SHORT: Duration = Duration::from_millis(100);
@@ -32,6 +40,20 @@ fn dead_process(lease: Duration) -> Holder {
         consumer: GROUP.to_owned(),
         name: "a dead process".to_owned(),
         lease,
+    }
+}
+
+/// Two consumers of one group at once.
+struct Nodes([Running; 2]);
+
+impl Nodes {
+    fn start<D: Database>(nodes: [Builder<D>; 2]) -> Self {
+        Self(nodes.map(|node| Running::start(node.build().unwrap())))
+    }
+
+    async fn stop(self) -> [Report; 2] {
+        let [one, other] = self.0;
+        [one.stop().await, other.stop().await]
     }
 }
 
@@ -182,4 +204,82 @@ async fn finished_rows_are_deleted_after_their_retention<D: Database>() {
 
     assert_eq!(report.purged, 3, "{report}");
     assert_eq!(shop.counts().await.dead_letter, 1);
+}
+
+/// Stores parcels for a process that goes away.
+async fn taken_by_a_dead_process<D: Database>(shop: &Shop<D>, parcels: u32) {
+    let arrivals = (0..parcels).map(|number| {
+        let envelope = parcel(number);
+        Arrival {
+            metadata: envelope.metadata().clone(),
+            payload: envelope.payload().clone(),
+            raw: None,
+            admission: Admission::Run,
+            max_retries: 3,
+        }
+    });
+    let holder = dead_process(Duration::from_millis(1));
+    let insertion = shop.inbox().insert(&holder, arrivals.collect()).await;
+    assert_eq!(
+        insertion.unwrap().rows.len(),
+        usize::try_from(parcels).unwrap()
+    );
+}
+
+/// Each run waits for one of the other node: its recovery lane runs one row at a time.
+async fn a_lapsed_row_is_recovered_by_one_of_two_nodes<D: Database>() {
+    const LAPSED: u32 = 20;
+    let shop = Shop::<D>::open().await;
+    taken_by_a_dead_process(&shop, LAPSED).await;
+    let runs = Arc::new(AtomicU64::new(0));
+    let both = Arc::new(Barrier::new(2));
+    let node = || {
+        let (runs, both) = (Arc::clone(&runs), Arc::clone(&both));
+        shop.consumer(Script::new().on_parcel(move |_| {
+            runs.fetch_add(1, Ordering::SeqCst);
+            let both = Arc::clone(&both);
+            async move {
+                both.wait().await;
+                Ok(())
+            }
+            .boxed()
+        }))
+    };
+
+    let nodes = Nodes::start([node(), node()]);
+    eventually(DEADLINE, async || {
+        shop.counts().await.processed == u64::from(LAPSED)
+    })
+    .await;
+    let reports = nodes.stop().await;
+
+    let half = u64::from(LAPSED / 2);
+    assert_eq!(reports.each_ref().map(|report| report.recovered), [half; 2]);
+    assert!(reports.iter().all(|report| report.lease_lost == 0));
+    assert_eq!(runs.load(Ordering::SeqCst), u64::from(LAPSED));
+}
+
+/// More rows than one batch has, so that both nodes delete some.
+async fn a_finished_row_is_deleted_by_one_of_two_nodes<D: Database>() {
+    const FINISHED: u32 = 5_000;
+    let shop = Shop::<D>::open().await;
+    shop.parcels(0..FINISHED).await;
+    let consumer = shop.consumer(Script::new()).batch_size(1_000);
+    consumer.build().unwrap().drain().await.unwrap();
+    assert_eq!(shop.counts().await.processed, u64::from(FINISHED));
+
+    let node = || {
+        shop.consumer(Script::new())
+            .keep_processed(Duration::from_millis(1))
+    };
+    let nodes = Nodes::start([node(), node()]);
+    eventually(DEADLINE, async || shop.counts().await.processed == 0).await;
+    let reports = nodes.stop().await;
+
+    let purged = reports.each_ref().map(|report| report.purged);
+    assert_eq!(
+        purged.iter().sum::<u64>(),
+        u64::from(FINISHED),
+        "{purged:?}"
+    );
 }

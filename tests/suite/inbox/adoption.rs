@@ -1,11 +1,18 @@
 //! Tables: made, adopted, refused.
 
-use eventflow::{ErrorKind, prelude::*};
+use eventflow::{ErrorKind, Inbox as _, inbox::Due, prelude::*};
 use eventflow_tests::postgres::Database;
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
+
+use super::{CONSUMER, Fixture, holder, insert, on_each_database};
+
+on_each_database! {
+    a_table_of_a_newer_version_is_used_as_it_is,
+    a_missing_column_is_named,
+}
 
 /// The two forms of the Python package's table: its README's, and SQLAlchemy's without defaults.
-const FORMS: [(&str, &str); 2] = [
+pub(super) const FORMS: [(&str, &str); 2] = [
     (
         "UUID PRIMARY KEY DEFAULT gen_random_uuid()",
         "; CREATE UNIQUE INDEX uq_event_inbox_event_id ON event_inbox(event_id)",
@@ -16,7 +23,7 @@ const FORMS: [(&str, &str); 2] = [
     ),
 ];
 
-fn python_table((id, unique): (&str, &str)) -> String {
+pub(super) fn python_table((id, unique): (&str, &str)) -> String {
     format!(
         "CREATE TABLE event_inbox (
             id {id}, event_id VARCHAR(255) NOT NULL UNIQUE, stream_id VARCHAR(255) NOT NULL,
@@ -123,17 +130,6 @@ async fn schema_sql_is_what_migrate_makes() {
 }
 
 #[tokio::test]
-async fn names_that_are_no_identifiers_are_refused() {
-    let url = "postgres://user:canary@127.0.0.1:1/shop";
-
-    let builder = PgInbox::builder(url).table("a\"; DROP TABLE b");
-
-    assert!(!format!("{builder:?}").contains("canary"));
-    let error = builder.connect().await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Configuration);
-}
-
-#[tokio::test]
 async fn a_sqlite_table_of_another_maker_is_refused() {
     let inbox = SqliteInbox::in_memory().await.unwrap();
     let table = "CREATE TABLE event_inbox (id TEXT, event_id TEXT)";
@@ -143,4 +139,46 @@ async fn a_sqlite_table_of_another_maker_is_refused() {
 
     assert_eq!(error.kind(), ErrorKind::Schema);
     assert!(error.to_string().contains("event_inbox"), "{error}");
+}
+
+/// While a new version is rolled out, processes of the old one start on its table.
+async fn a_table_of_a_newer_version_is_used_as_it_is(fixture: impl Fixture) {
+    fixture
+        .change("ALTER TABLE event_inbox ADD COLUMN newer TEXT NOT NULL DEFAULT 'x'")
+        .await;
+    fixture
+        .change("INSERT INTO event_inbox_migrations (version) VALUES (7)")
+        .await;
+    let inbox = fixture.inbox();
+
+    inbox.migrate().await.unwrap();
+    inbox.check_schema().await.unwrap();
+
+    let versions = "SELECT CAST(version AS TEXT) FROM event_inbox_migrations ORDER BY version";
+    assert_eq!(fixture.texts(versions).await, ["1", "7"]);
+    let leases = insert(inbox, &holder("a"), &["1"]).await;
+    inbox
+        .release(leases, std::time::Duration::ZERO)
+        .await
+        .unwrap();
+    let claimed = inbox.claim(&holder("a"), Due::Now, 9).await.unwrap();
+    assert_eq!(claimed.len(), 1);
+    assert_eq!(inbox.counts(CONSUMER).await.unwrap().processing, 1);
+}
+
+async fn a_missing_column_is_named(fixture: impl Fixture) {
+    fixture
+        .change("ALTER TABLE event_inbox DROP COLUMN causation_id")
+        .await;
+
+    for checked in [
+        fixture.inbox().check_schema().await,
+        fixture.inbox().migrate().await,
+    ] {
+        let error = checked.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Schema);
+        let message = error.to_string();
+        assert!(message.contains("`causation_id`"), "{message}");
+        assert!(message.contains("event_inbox"), "{message}");
+    }
 }

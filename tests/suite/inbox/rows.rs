@@ -7,16 +7,17 @@ use eventflow_tests::eventually;
 use serde_json::value::RawValue;
 
 use super::{
-    Admission, CONSUMER, DEADLINE, Fixture, Inbox, Postgres, Sqlite, Status, arrival, dying,
-    holder, insert, on_both_databases, settle, settlement,
+    Admission, CONSUMER, DEADLINE, Fixture, Inbox, Status, arrival, dying, holder, insert,
+    on_each_database, settle, settlement,
 };
 use eventflow::Payload;
 
-on_both_databases! {
+on_each_database! {
     an_event_is_stored_once,
     two_services_have_a_row_each,
     concurrent_claims_share_no_row,
     rows_are_claimed_in_the_order_of_their_due_times,
+    lapsed_rows_are_recovered_in_the_order_of_their_batch,
     a_claim_that_moved_on_settles_nothing,
     a_released_row_is_due_again_with_no_attempt_counted,
     a_dead_letter_is_listed_requeued_and_discarded,
@@ -109,6 +110,15 @@ async fn rows_are_claimed_in_the_order_of_their_due_times(fixture: impl Fixture)
     assert_eq!(now[0].envelope.metadata().attempt, 2);
     assert_eq!(ids(&later), ["soon", "late"]);
     assert!(wait > Duration::from_secs(500) && wait <= Duration::from_mins(10));
+}
+
+async fn lapsed_rows_are_recovered_in_the_order_of_their_batch(fixture: impl Fixture) {
+    let inbox = fixture.inbox();
+    let leases = insert(inbox, &dying("a"), &["c", "a", "b"]).await;
+
+    for lease in leases {
+        assert_eq!(recovered(inbox).await.id, lease.id);
+    }
 }
 
 async fn a_claim_that_moved_on_settles_nothing(fixture: impl Fixture) {

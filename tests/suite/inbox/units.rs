@@ -5,10 +5,10 @@ use std::time::Duration;
 use eventflow::inbox::{LossKind, Unit};
 
 use super::{
-    Fixture, Inbox, Postgres, Sqlite, Status, holder, insert, on_both_databases, settlement,
+    Fixture, Inbox, Status, fixture::Postgres, holder, insert, on_each_database, settlement,
 };
 
-on_both_databases! {
+on_each_database! {
     a_failed_attempt_is_rolled_back_and_the_others_commit,
     a_cut_query_is_stopped_and_the_others_commit,
     a_call_cut_in_its_own_transaction_stores_nothing,

@@ -96,6 +96,10 @@ impl Statements {
 }
 
 /// `$1` the arrivals as a JSON array, `$2` consumer, `$3` holder, `$4` lease.
+///
+/// Two nodes may insert the same events at once, read in different orders. They do so in the order
+/// of the event ids, or each would wait for the other. All rows of a batch have one time, so that
+/// their own ids keep the order in which they were read.
 const INSERT: &str = "
     INSERT INTO {table} AS inbox (
         id, event_id, stream_id, event_type, aggregate_id, correlation_id, causation_id,
@@ -106,15 +110,16 @@ const INSERT: &str = "
         TIMESTAMPTZ 'epoch' + occurred_on * INTERVAL '1 microsecond',
         payload::jsonb, headers::jsonb, decode(raw, 'hex'), status, max_retries,
         CASE status WHEN 'pending' THEN TIMESTAMPTZ 'infinity' END, error_message,
-        $2, {now},
-        CASE status WHEN 'dead_letter' THEN {now} END,
+        $2, statement_timestamp(),
+        CASE status WHEN 'dead_letter' THEN statement_timestamp() END,
         CASE status WHEN 'processing' THEN $3 END,
-        CASE status WHEN 'processing' THEN {now} + $4 * INTERVAL '1 microsecond' END,
+        CASE status WHEN 'processing' THEN statement_timestamp() + $4 * INTERVAL '1 microsecond' END,
         CASE status WHEN 'processing' THEN 1 ELSE 0 END
     FROM json_to_recordset($1::json) AS arrival(
         id UUID, event_id TEXT, stream_id TEXT, event_type TEXT, aggregate_id UUID,
         correlation_id TEXT, causation_id TEXT, occurred_on BIGINT, payload TEXT, headers TEXT,
         raw TEXT, status TEXT, max_retries INTEGER, error_message TEXT)
+    ORDER BY event_id, id
     ON CONFLICT (consumer, event_id) DO NOTHING
     RETURNING {columns}, inbox.status";
 
@@ -154,20 +159,29 @@ const RECOVER: &str = "
     FROM lapsed WHERE inbox.id = lapsed.id
     RETURNING {columns}, inbox.status";
 
-/// `$1` the claims as a JSON array, `$2` holder, `$3` lease. Rows are locked in one order by all
-/// statements that change several, so that no two of them wait for each other.
+/// `$1` the claims as a JSON array, `$2` holder, `$3` lease.
+///
+/// A row that another transaction has locked is skipped, so that one that hangs in its commit does
+/// not make all others lapse; it is most likely being settled. It is answered as held, because its
+/// token still holds: should it have moved on, the settlement finds out.
 const EXTEND: &str = "
     WITH owned AS MATERIALIZED (
-        SELECT inbox.id FROM {table} AS inbox
+        SELECT inbox.id, inbox.lock_token FROM {table} AS inbox
         JOIN json_to_recordset($1::json) AS claim(id UUID, token BIGINT)
             ON inbox.id = claim.id AND inbox.lock_token = claim.token
+        WHERE inbox.status = 'processing' AND inbox.locked_by = $2),
+    free AS MATERIALIZED (
+        SELECT inbox.id FROM {table} AS inbox JOIN owned
+            ON inbox.id = owned.id AND inbox.lock_token = owned.lock_token
         WHERE inbox.status = 'processing' AND inbox.locked_by = $2
-        ORDER BY inbox.id FOR UPDATE OF inbox)
-    UPDATE {table} AS inbox SET locked_until = {now} + $3 * INTERVAL '1 microsecond'
-    FROM owned WHERE inbox.id = owned.id
-    RETURNING inbox.id, inbox.lock_token";
+        FOR UPDATE OF inbox SKIP LOCKED),
+    extended AS (
+        UPDATE {table} AS inbox SET locked_until = {now} + $3 * INTERVAL '1 microsecond'
+        FROM free WHERE inbox.id = free.id)
+    SELECT id, lock_token FROM owned";
 
-/// `$1` the claims as a JSON array, `$2` delay.
+/// `$1` the claims as a JSON array, `$2` delay. Rows are locked in one order by all statements that
+/// wait for several, so that no two of them wait for each other.
 const RELEASE: &str = "
     WITH owned AS MATERIALIZED (
         SELECT inbox.id FROM {table} AS inbox
@@ -213,9 +227,13 @@ const NEXT_DUE: &str = "
 
 /// `$1` consumer, `$2` the event types.
 const UNPARK: &str = "
+    WITH parked AS MATERIALIZED (
+        SELECT inbox.id FROM {table} AS inbox
+        WHERE inbox.consumer = $1 AND inbox.status IN ('pending', 'failed') AND {due} = 'infinity'
+            AND ($2::text[] IS NULL OR inbox.event_type = ANY($2))
+        ORDER BY inbox.id FOR UPDATE)
     UPDATE {table} AS inbox SET next_retry_at = NULL
-    WHERE inbox.consumer = $1 AND inbox.status IN ('pending', 'failed') AND {due} = 'infinity'
-        AND ($2::text[] IS NULL OR inbox.event_type = ANY($2))";
+    FROM parked WHERE inbox.id = parked.id";
 
 /// `$1` consumer, `$2` and `$3` the ages of processed rows and dead letters, `$4` limit.
 const PURGE: &str = "
@@ -248,11 +266,19 @@ const DEAD_LETTERS: &str = "
 
 /// `$1` consumer, `$2` the ids.
 const REQUEUE: &str = "
-    UPDATE {table} SET
+    WITH dead AS MATERIALIZED (
+        SELECT id FROM {table}
+        WHERE consumer = $1 AND status = 'dead_letter' AND event_id NOT LIKE 'malformed:%'
+            AND id = ANY($2)
+        ORDER BY id FOR UPDATE)
+    UPDATE {table} AS inbox SET
         status = 'pending', retry_count = 0, next_retry_at = NULL, error_message = NULL
-    WHERE consumer = $1 AND status = 'dead_letter' AND event_id NOT LIKE 'malformed:%'
-        AND id = ANY($2)";
+    FROM dead WHERE inbox.id = dead.id";
 
 /// `$1` consumer, `$2` the ids.
 const DISCARD: &str = "
-    DELETE FROM {table} WHERE consumer = $1 AND status = 'dead_letter' AND id = ANY($2)";
+    WITH dead AS MATERIALIZED (
+        SELECT id FROM {table}
+        WHERE consumer = $1 AND status = 'dead_letter' AND id = ANY($2)
+        ORDER BY id FOR UPDATE)
+    DELETE FROM {table} AS inbox USING dead WHERE inbox.id = dead.id";
