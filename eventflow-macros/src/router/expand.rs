@@ -40,13 +40,12 @@ impl Router {
         }
     }
 
-    /// They do not ask whether the handlers run on the inbox: where the router is used as a service
-    /// the inbox is known, and the message is about it. Here it would be guessed from the handlers.
+    /// They ask whether the handlers run on the inbox with the state; nothing after them asks again.
     fn expand_constructors(&self) -> TokenStream {
         let (krate, ident, vis) = (self.krate(), self.ident(), &self.item_struct.vis);
         let bounds = quote! {
             where
-                I: #krate::Inbox,
+                I: #krate::router::Runs<Self, S>,
                 S: ::core::marker::Send + ::core::marker::Sync + 'static,
         };
         quote! {

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use tower::{Layer, Service, ServiceExt, util::BoxCloneSyncService};
 
-use super::{Calls, Dispatch, RouteTable, Router};
+use super::{Calls, RouteTable, Router};
 use crate::{delivery::Delivery, error::BoxError, handler::HandlerInput, inbox::Inbox};
 
 /// One handler of a router as a service of its own, to put layers on.
@@ -16,7 +16,12 @@ pub struct RouterBuilder<R, I: Inbox, S> {
     router: Router<R, I, S>,
 }
 
-impl<R: RouteTable, I: Inbox, S> RouterBuilder<R, I, S> {
+impl<R, I, S> RouterBuilder<R, I, S>
+where
+    R: RouteTable,
+    I: Inbox,
+    S: Send + Sync + 'static,
+{
     pub(super) fn new(router: Router<R, I, S>) -> Self {
         Self { router }
     }
@@ -29,7 +34,7 @@ impl<R: RouteTable, I: Inbox, S> RouterBuilder<R, I, S> {
     pub fn layer<F, Args, L>(mut self, _handler: F, layer: L) -> Self
     where
         F: HandlerFn<Args>,
-        R: Calls<F::Event> + Dispatch<I, S>,
+        R: Calls<F::Event>,
         S: Send + Sync + 'static,
         L: Layer<HandlerService<I>>,
         L::Service: Service<Delivery<I>> + Clone + Send + Sync + 'static,
@@ -53,20 +58,14 @@ impl<R: RouteTable, I: Inbox, S> RouterBuilder<R, I, S> {
         self.router
     }
 
-    fn take_service(&mut self, index: usize) -> HandlerService<I>
-    where
-        R: Dispatch<I, S>,
-        S: Send + Sync + 'static,
-    {
+    fn take_service(&mut self, index: usize) -> HandlerService<I> {
         let layered = &mut self.router.layered;
         if let Some(place) = layered.iter().position(|(layered, _)| *layered == index) {
             return layered.swap_remove(place).1;
         }
-        let state = Arc::clone(&self.router.state);
-        BoxCloneSyncService::new(tower::service_fn(move |delivery| {
-            let state = Arc::clone(&state);
-            async move { R::dispatch(delivery, state).await.map_err(BoxError::from) }
-        }))
+        let (state, run) = (Arc::clone(&self.router.state), self.router.run);
+        let service = tower::service_fn(move |delivery| run(delivery, Arc::clone(&state)));
+        BoxCloneSyncService::new(service.map_response(drop).map_err(BoxError::from))
     }
 }
 

@@ -15,7 +15,7 @@ pub(crate) use self::table::PLAIN;
 pub use self::{
     builder::{HandlerFn, HandlerService, RouterBuilder},
     reply::{Handled, Reply},
-    service::{Dispatch, Router},
+    service::{Dispatch, ResponseFuture, Router, Runs},
     table::{
         Calls, CoveredBy, HandlerAt, HandlerRoute, Handles, Ignored, Route, RouteTable, Routes,
     },

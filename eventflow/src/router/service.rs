@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    marker::PhantomData,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -23,24 +22,58 @@ pub trait Dispatch<I: Inbox, S>: RouteTable {
     ) -> impl Future<Output = Result<(), Failure>> + Send;
 }
 
+/// An inbox that every handler of the router `R` can run over, with the state `S`: the same as
+/// [`Dispatch`], asked of the inbox.
+///
+/// So it is asked once the inbox is known, and neither inbox nor state are guessed from what the
+/// handlers take.
+pub trait Runs<R, S>: Inbox {
+    /// Runs the handler of the delivery's event type.
+    fn run(delivery: Delivery<Self>, state: Arc<S>) -> ResponseFuture<R>;
+}
+
+impl<R, I, S> Runs<R, S> for I
+where
+    R: Dispatch<I, S>,
+    I: Inbox,
+    S: Send + Sync + 'static,
+{
+    fn run(delivery: Delivery<I>, state: Arc<S>) -> ResponseFuture<R> {
+        Box::pin(async move {
+            R::dispatch(delivery, state).await?;
+            Ok(Handled::new())
+        })
+    }
+}
+
+/// What a router answers, some time.
+pub type ResponseFuture<R> = BoxFuture<'static, Result<Handled<R>, Failure>>;
+
 /// A routing table with its state: a [`tower::Service`] of deliveries.
 ///
 /// Made by `Orders::new(state)` or `Orders::builder(state)`, where `Orders` is annotated with
 /// `#[router]`.
 pub struct Router<R, I: Inbox, S> {
     pub(super) state: Arc<S>,
+    /// Runs a handler without layers. It is taken where the router is made, so that a handler that
+    /// cannot run on the inbox is reported there, and nowhere again.
+    pub(super) run: fn(Delivery<I>, Arc<S>) -> ResponseFuture<R>,
     /// The handlers with layers, by their places.
     pub(super) layered: Vec<(usize, HandlerService<I>)>,
-    table: PhantomData<fn() -> R>,
 }
 
-impl<R: RouteTable, I: Inbox, S> Router<R, I, S> {
+impl<R, I, S> Router<R, I, S>
+where
+    R: RouteTable,
+    I: Runs<R, S>,
+    S: Send + Sync + 'static,
+{
     /// A router with this state.
     pub fn new(state: S) -> Self {
         Self {
             state: Arc::new(state),
+            run: I::run,
             layered: Vec::new(),
-            table: PhantomData,
         }
     }
 
@@ -54,8 +87,8 @@ impl<R, I: Inbox, S> Clone for Router<R, I, S> {
     fn clone(&self) -> Self {
         Self {
             state: Arc::clone(&self.state),
+            run: self.run,
             layered: self.layered.clone(),
-            table: PhantomData,
         }
     }
 }
@@ -71,13 +104,12 @@ impl<R: RouteTable, I: Inbox, S> fmt::Debug for Router<R, I, S> {
 /// Ready when every layered handler is: which event comes next is not known yet.
 impl<R, I, S> Service<Delivery<I>> for Router<R, I, S>
 where
-    R: Dispatch<I, S>,
+    R: RouteTable,
     I: Inbox,
-    S: Send + Sync + 'static,
 {
     type Response = Handled<R>;
     type Error = Failure;
-    type Future = BoxFuture<'static, Result<Handled<R>, Failure>>;
+    type Future = ResponseFuture<R>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         for (_, service) in &mut self.layered {
@@ -94,11 +126,7 @@ where
                 Ok(Handled::new())
             });
         }
-        let state = Arc::clone(&self.state);
-        Box::pin(async move {
-            R::dispatch(delivery, state).await?;
-            Ok(Handled::new())
-        })
+        (self.run)(delivery, Arc::clone(&self.state))
     }
 }
 
