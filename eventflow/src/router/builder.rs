@@ -81,7 +81,7 @@ impl<R: RouteTable, I: Inbox, S> fmt::Debug for RouterBuilder<R, I, S> {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not the function of a handler",
     label = "not the function of a handler",
-    note = "name the function: `.layer(charge_card, layer)`"
+    note = "name the handler's function first, then its layer: `.layer(charge_card, layer)`"
 )]
 pub trait HandlerFn<Args> {
     /// The type of the first parameter.
