@@ -12,9 +12,9 @@ pub use uuid::Uuid;
 
 use crate::{
     envelope::{DecodeError, EncodeError, Envelope, Payload},
-    event::{self, Contains, Event},
+    event::{self, Contains, Event, EventSet},
     handler::{Handler, HandlerInput, param::Connection},
-    router::CoveredBy,
+    router::{CoveredBy, Handles, Ignored},
 };
 
 /// What `#[event(aggregate_id)]` may stand on.
@@ -60,31 +60,139 @@ impl<E: Event + Serialize + DeserializeOwned> JsonEvent for E {
 #[derive(Debug)]
 pub struct NoEvent<H>(PhantomData<fn() -> H>);
 
-impl<H: 'static> Event for NoEvent<H> {
-    const TYPE: &'static str = "";
-
-    fn aggregate_id(&self) -> Option<Uuid> {
-        None
-    }
-
-    fn encode(&self) -> Result<Payload, EncodeError> {
-        Ok(Payload::empty())
-    }
-
-    fn decode(_payload: &Payload) -> Result<Self, DecodeError> {
+impl<H: 'static> HandlerInput for NoEvent<H> {
+    fn from_envelope(_envelope: &Envelope) -> Result<Self, DecodeError> {
         Ok(Self(PhantomData))
     }
 }
 
+#[diagnostic::do_not_recommend]
+impl<H> EventInput<H> for NoEvent<H> {}
+
+/// The type itself, once its check has passed.
+///
+/// A check is a constant that compiles only for what passes it. Where it does not, the compiler
+/// says so there, and says nothing about what is built on the type.
+pub trait Checked<const PASSED: bool> {
+    type Type;
+}
+
+impl<T> Checked<true> for T {
+    type Type = T;
+}
+
+/// Checks that a router's set is one.
+pub const fn is_event_set<Set: EventSet>() -> bool {
+    true
+}
+
+/// Checks that a router calls handlers only.
+pub const fn is_handler<H: Handler>() -> bool {
+    true
+}
+
+/// Checks that a router ignores events only.
+pub const fn is_event<E: Event>() -> bool {
+    true
+}
+
+/// What `H` takes as its first parameter: these constants go before those of [`NoInput`].
+#[derive(Debug)]
+pub struct Takes<H>(PhantomData<fn() -> H>);
+
+impl<H: Handler<Event: HandlerInput>> Takes<H> {
+    pub const IS_INPUT: bool = true;
+}
+
+impl<H: Handler<Event: Event>> Takes<H> {
+    pub const IS_EVENT: bool = true;
+}
+
+impl<H: Handler<Event = Envelope>> Takes<H> {
+    pub const IS_ENVELOPE: bool = true;
+}
+
+/// What everything else takes, handler or not.
+pub trait NoInput {
+    const IS_INPUT: bool = false;
+    const IS_EVENT: bool = false;
+    const IS_ENVELOPE: bool = false;
+}
+
+impl<H> NoInput for Takes<H> {}
+
+/// The first parameter of a handler; [`NoEvent`] where it was reported as none.
+pub trait InputOf<const IS_INPUT: bool> {
+    type Input;
+}
+
+impl<H: Handler<Event: HandlerInput>> InputOf<true> for H {
+    type Input = H::Event;
+}
+
+impl<H> InputOf<false> for H {
+    type Input = NoEvent<H>;
+}
+
+/// The event of a handler; one that takes none gets [`NoEvent`].
+pub trait EventOf<const IS_EVENT: bool> {
+    type Event;
+    const TYPE: &'static str;
+}
+
+impl<H: Handler<Event: Event>> EventOf<true> for H {
+    type Event = H::Event;
+    const TYPE: &'static str = <H::Event as Event>::TYPE;
+}
+
+impl<H> EventOf<false> for H {
+    type Event = NoEvent<H>;
+    const TYPE: &'static str = "";
+}
+
+/// The router; if not all that it handles is known, one that handles everything.
+pub trait RouterOf<const KNOWN: bool> {
+    type Router;
+}
+
+impl<R> RouterOf<true> for R {
+    type Router = R;
+}
+
+impl<R> RouterOf<false> for R {
+    type Router = HandlesAll;
+}
+
+#[derive(Debug)]
+pub struct HandlesAll;
+
+impl<E> Handles<E> for HandlesAll {
+    type By = Ignored;
+}
+
+/// The first parameter of a handler among `handlers(…)`.
+#[diagnostic::on_unimplemented(
+    message = "handler `{H}` takes `{Self}`, which is no event of a set",
+    label = "takes `{Self}`",
+    note = "make the first parameter an event; a handler that takes the `Envelope` goes into `fallback(…)`"
+)]
+pub trait EventInput<H> {}
+
+#[diagnostic::do_not_recommend]
+impl<E: Event, H> EventInput<H> for E {}
+
 /// A fallback handler's first parameter.
 #[diagnostic::on_unimplemented(
-    message = "a fallback handler takes an `Envelope`, this one takes `{Self}`",
+    message = "fallback handler `{H}` takes `{Self}`, not the `Envelope`",
     label = "takes `{Self}`",
     note = "make the first parameter an `Envelope`, or move the handler to `handlers(…)`"
 )]
-pub trait FallbackInput: HandlerInput {}
+pub trait FallbackInput<H> {}
 
-impl FallbackInput for Envelope {}
+impl<H> FallbackInput<H> for Envelope {}
+
+#[diagnostic::do_not_recommend]
+impl<H> FallbackInput<H> for NoEvent<H> {}
 
 /// Reads a handler's event. That it is one was said where the handler names it.
 ///
@@ -97,11 +205,14 @@ pub fn event_of<H: Handler>(envelope: &Envelope) -> Result<H::Event, DecodeError
 /// Checks that a parameter `&mut C` is a transaction.
 pub fn handler_transaction<C: Connection>() {}
 
-/// Checks that an event of the router is in its set.
-pub fn event_of_the_set<Set: Contains<E>, E>() {}
+/// Checks that a handler among `handlers(…)` takes an event.
+pub fn handler_takes_event<H, E: EventInput<H>>() {}
 
 /// Checks that a fallback takes the envelope.
-pub fn fallback_handler<E: FallbackInput>() {}
+pub fn fallback_takes_envelope<H, E: FallbackInput<H>>() {}
+
+/// Checks that an event of the router is in its set.
+pub fn event_of_the_set<Set: Contains<E>, E>() {}
 
 /// Checks that a router covers its set.
 pub fn every_event_is_handled<Set: CoveredBy<R>, R>() {}

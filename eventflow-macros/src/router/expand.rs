@@ -1,10 +1,10 @@
 //! The table as code: one `match` on the event's type, and bounds that check it whole.
 
-use proc_macro2::{Ident, TokenStream};
+use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
-use syn::{Path, ext::IdentExt, spanned::Spanned};
+use syn::{ext::IdentExt, spanned::Spanned};
 
-use super::Router;
+use super::{Router, names};
 use crate::{
     crate_path::CratePath,
     spans::{at, moved},
@@ -14,6 +14,7 @@ impl Router {
     pub(super) fn expand(&self) -> TokenStream {
         let item_struct = self.expand_struct();
         let constructors = self.expand_constructors();
+        let names = self.expand_names();
         let handles = self.expand_handles();
         let checks = self.expand_checks();
         let route_table = self.expand_route_table();
@@ -21,10 +22,13 @@ impl Router {
         quote! {
             #item_struct
             #constructors
-            #handles
-            #checks
-            #route_table
-            #dispatch
+            const _: () = {
+                #names
+                #handles
+                #checks
+                #route_table
+                #dispatch
+            };
         }
     }
 
@@ -36,13 +40,12 @@ impl Router {
         }
     }
 
-    /// They do not ask whether the handlers run on the inbox: where the router is used as a service
-    /// the inbox is known, and the message is about it. Here it would be guessed from the handlers.
+    /// They ask whether the handlers run on the inbox with the state; nothing after them asks again.
     fn expand_constructors(&self) -> TokenStream {
         let (krate, ident, vis) = (self.krate(), self.ident(), &self.item_struct.vis);
         let bounds = quote! {
             where
-                I: #krate::Inbox,
+                I: #krate::router::Runs<Self, S>,
                 S: ::core::marker::Send + ::core::marker::Sync + 'static,
         };
         quote! {
@@ -69,71 +72,74 @@ impl Router {
 
     /// One `Handles` per event: two for the same event are refused by coherence.
     fn expand_handles(&self) -> TokenStream {
-        let (krate, ident) = (self.krate(), self.ident());
-        let handled = self.indexed().map(|(index, handler)| {
-            quote_spanned! {at(handler)=>
-                #[automatically_derived]
-                impl #krate::router::Handles<<#handler as #krate::handler::Handler>::Event>
-                    for #ident
-                {
-                    const HANDLER: ::core::option::Option<::core::primitive::usize> =
-                        ::core::option::Option::Some(#index);
-                }
-            }
+        let krate = self.krate();
+        let handled = self
+            .handled()
+            .enumerate()
+            .map(|(index, event)| self.expand_handled(&event, &quote!(HandlerAt<#index>)));
+        let ignored = self
+            .ignored()
+            .map(|event| self.expand_handled(&names::unchecked(&event), &quote!(Ignored)));
+        let fallback = self.table.fallback.as_ref().map(|_| {
+            let index = self.table.handlers.len();
+            self.expand_handled(&quote!(#krate::Envelope), &quote!(HandlerAt<#index>))
         });
-        let ignored = self.table.ignored.iter().map(|event| {
-            quote_spanned! {at(event)=>
-                #[automatically_derived]
-                impl #krate::router::Handles<#event> for #ident {
-                    const HANDLER: ::core::option::Option<::core::primitive::usize> =
-                        ::core::option::Option::None;
-                }
-            }
-        });
-        quote!(#(#handled)* #(#ignored)*)
+        quote!(#(#handled)* #(#ignored)* #fallback)
     }
 
-    fn expand_checks(&self) -> TokenStream {
-        let (krate, ident, events) = (self.krate(), self.ident(), &self.table.events);
-        let handlers = self.table.handlers.iter().map(|handler| {
-            let (events, event) = (moved(events, handler.span()), event_of(krate, handler));
-            quote_spanned! {at(handler)=>
-                const _: fn() = #krate::__private::event_of_the_set::<#events, #event>;
+    fn expand_handled(&self, event: &(impl ToTokens + Spanned), by: &TokenStream) -> TokenStream {
+        let (krate, ident) = (self.krate(), self.ident());
+        quote_spanned! {event.span()=>
+            #[automatically_derived]
+            impl #krate::router::Handles<#event> for #ident {
+                type By = #krate::router::#by;
             }
-        });
-        let ignored = self.table.ignored.iter().map(|event| {
-            let events = moved(events, event.span());
-            quote_spanned! {at(event)=>
-                const _: fn() = #krate::__private::event_of_the_set::<#events, #event>;
-            }
-        });
-        let fallback = self.table.fallback.as_ref().map(|fallback| {
-            let event = event_of(krate, fallback);
-            quote_spanned! {at(fallback)=>
-                const _: fn() = #krate::__private::fallback_handler::<#event>;
-            }
-        });
-        quote! {
-            const _: fn() = #krate::__private::every_event_is_handled::<#events, #ident>;
-            #(#handlers)*
-            #(#ignored)*
-            #fallback
         }
+    }
+
+    /// Checks that handlers take what they should, and that the router and its set know the same
+    /// events.
+    fn expand_checks(&self) -> TokenStream {
+        let krate = self.krate();
+        let covered = self.table.events.as_ref().map(|set| {
+            let (events, router) = (names::events(at(set)), names::router(at(set)));
+            quote! {
+                const _: fn() = #krate::__private::every_event_is_handled::<#events, #router>;
+            }
+        });
+        let handlers = self.table.handlers_and_fallback().map(|(index, path)| {
+            let krate = moved(krate, path.span());
+            let (handler, input) = (names::handler(index, at(path)), names::input(index, at(path)));
+            let check = if index < self.table.handlers.len() {
+                Ident::new("handler_takes_event", at(path))
+            } else {
+                Ident::new("fallback_takes_envelope", at(path))
+            };
+            quote_spanned!(at(path)=> const _: fn() = #krate::__private::#check::<#handler, #input>;)
+        });
+        let events = self.handled().chain(self.ignored()).map(|event| {
+            let (set, krate) = (names::events(event.span()), moved(krate, event.span()));
+            quote_spanned! {event.span()=>
+                const _: fn() = #krate::__private::event_of_the_set::<#set, #event>;
+            }
+        });
+        quote!(#covered #(#handlers)* #(#events)*)
     }
 
     fn expand_route_table(&self) -> TokenStream {
         let (krate, ident) = (self.krate(), self.ident());
         let name = ident.unraw().to_string();
-        let handled = self.types_handled();
-        let ignored = self.types_ignored();
+        let handled = types(self.handled());
+        let ignored = types(self.ignored());
         let event_types = if self.table.fallback.is_some() {
             quote!(::core::option::Option::None)
         } else {
             quote!(::core::option::Option::Some(&[#(#handled,)* #(#ignored,)*]))
         };
         let routes = (0..self.table.handlers.len()).map(|index| expand_route(krate, index));
-        let all = self.indexed().map(|(index, handler)| {
-            quote_spanned! {at(handler)=> #krate::router::HandlerRoute::of::<#handler>(#index) }
+        let all = self.table.handlers_and_fallback().map(|(index, path)| {
+            let handler = names::handler(index, at(path));
+            quote!(#krate::router::HandlerRoute::of::<#handler>(#index))
         });
         let unknown = if self.table.fallback.is_some() {
             expand_route(krate, self.table.handlers.len())
@@ -163,17 +169,14 @@ impl Router {
 
     fn expand_dispatch(&self) -> TokenStream {
         let (krate, ident) = (self.krate(), self.ident());
-        let bounds = self.indexed().map(|(_, handler)| {
-            quote_spanned! {at(handler)=> #handler: #krate::handler::Handle<__Inbox, __State>, }
+        let bounds = self.table.handlers_and_fallback().map(|(index, path)| {
+            let handler = names::handler(index, at(path));
+            quote_spanned! {at(path)=> #handler: #krate::handler::Handle<__Inbox, __State>, }
         });
-        let (handled, ignored) = (self.types_handled(), self.types_ignored());
-        let calls = self
-            .table
-            .handlers
-            .iter()
-            .map(|handler| expand_call(krate, handler));
-        let unknown = if let Some(fallback) = &self.table.fallback {
-            expand_call(krate, fallback)
+        let (handled, ignored) = (types(self.handled()), types(self.ignored()));
+        let calls = (0..self.table.handlers.len()).map(|index| expand_call(krate, index));
+        let unknown = if self.table.fallback.is_some() {
+            expand_call(krate, self.table.handlers.len())
         } else {
             quote! {
                 ::core::result::Result::Err(#krate::router::unknown(
@@ -220,8 +223,7 @@ impl Router {
 
             #[automatically_derived]
             impl<__Event> #krate::router::Handles<__Event> for #ident {
-                const HANDLER: ::core::option::Option<::core::primitive::usize> =
-                    ::core::option::Option::None;
+                type By = #krate::router::HandlerAt<0>;
             }
 
             #[automatically_derived]
@@ -253,30 +255,16 @@ impl Router {
         }
     }
 
-    /// The handlers with their places; the fallback comes last.
-    fn indexed(&self) -> impl Iterator<Item = (usize, &Path)> {
-        self.table
-            .handlers
-            .iter()
-            .chain(&self.table.fallback)
-            .enumerate()
+    /// The names of the events that are handled.
+    fn handled(&self) -> impl Iterator<Item = Ident> {
+        let handlers = self.table.handlers.iter().enumerate();
+        handlers.map(|(index, handler)| names::event(index, at(handler)))
     }
 
-    fn types_handled(&self) -> Vec<TokenStream> {
-        let types = self.table.handlers.iter().map(|handler| {
-            let event = event_of(self.krate(), handler);
-            type_of(self.krate(), &event)
-        });
-        types.collect()
-    }
-
-    fn types_ignored(&self) -> Vec<TokenStream> {
-        let types = self
-            .table
-            .ignored
-            .iter()
-            .map(|event| type_of(self.krate(), event));
-        types.collect()
+    /// The names of the events that are ignored.
+    fn ignored(&self) -> impl Iterator<Item = Ident> {
+        let ignored = self.table.ignored.iter().enumerate();
+        ignored.map(|(index, event)| names::ignored(index, at(event)))
     }
 
     fn krate(&self) -> &CratePath {
@@ -288,20 +276,15 @@ impl Router {
     }
 }
 
-fn event_of(krate: &CratePath, handler: &Path) -> TokenStream {
-    quote_spanned!(at(handler)=> <#handler as #krate::handler::Handler>::Event)
-}
-
-fn type_of(krate: &CratePath, event: &impl ToTokens) -> TokenStream {
-    quote_spanned!(at(event)=> <#event as #krate::Event>::TYPE)
+fn types(events: impl Iterator<Item = Ident>) -> Vec<Ident> {
+    events.map(|event| names::event_type(&event)).collect()
 }
 
 fn expand_route(krate: &CratePath, index: usize) -> TokenStream {
     quote!(#krate::router::Route::at::<Self>(#index))
 }
 
-fn expand_call(krate: &CratePath, handler: &Path) -> TokenStream {
-    quote! {
-        #krate::router::run::<#handler, __Inbox, __State>(__delivery, __state).await
-    }
+fn expand_call(krate: &CratePath, index: usize) -> TokenStream {
+    let handler = names::handler(index, Span::mixed_site());
+    quote!(#krate::router::run::<#handler, __Inbox, __State>(__delivery, __state).await)
 }

@@ -1,6 +1,7 @@
 //! `#[router]`: a unit struct becomes a routing table.
 
 mod expand;
+mod names;
 mod table;
 
 use proc_macro2::TokenStream;

@@ -59,6 +59,11 @@ impl Table {
         table
     }
 
+    /// The handlers with their places; the fallback comes last.
+    pub(super) fn handlers_and_fallback(&self) -> impl Iterator<Item = (usize, &Path)> {
+        self.handlers.iter().chain(&self.fallback).enumerate()
+    }
+
     fn take(&mut self, option: &AttributeOption, errors: &mut Errors) {
         if option.name == "events" {
             self.events = errors.take(option.value(EVENTS));

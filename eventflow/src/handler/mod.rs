@@ -27,7 +27,7 @@ pub use self::{
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a handler",
     label = "not a handler",
-    note = "annotate the function with `#[handler]`"
+    note = "name an `async fn` that is annotated with `#[handler]`"
 )]
 pub trait Handler: Send + Sync + 'static {
     /// The type of the first parameter.

@@ -3,7 +3,7 @@
 use eventflow::{
     inbox::Inbox,
     prelude::*,
-    router::{Dispatch, Handles},
+    router::{Calls, Dispatch},
 };
 use sqlx::AssertSqlSafe;
 use tempfile::TempDir;
@@ -17,7 +17,7 @@ use super::{
 pub trait Database: Sized + Send + Sync + 'static {
     type Inbox: Inbox<Connection = Self::Connection>;
     type Connection: sqlx::Connection<Database: sqlx::Database<Connection = Self::Connection>>;
-    type Table: Dispatch<Self::Inbox, Script<Self>> + Handles<ParcelShipped>;
+    type Table: Dispatch<Self::Inbox, Script<Self>> + Calls<ParcelShipped>;
 
     /// A writing statement that runs until it is stopped.
     const ENDLESS: &'static str;

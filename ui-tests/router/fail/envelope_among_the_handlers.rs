@@ -21,4 +21,12 @@ async fn on_any(_event: Envelope) {}
 #[router(events = OrderEvents, handlers(reserve_stock, on_any), ignore(OrderPaid))]
 struct Orders;
 
-fn main() {}
+fn consume<I: Inbox>(_inbox: I, _service: impl Service<Delivery<I>>) {}
+
+fn on_sqlite(inbox: eventflow::inbox::SqliteInbox) {
+    consume(inbox, Orders::new(()));
+}
+
+fn main() {
+    let _ = on_sqlite;
+}

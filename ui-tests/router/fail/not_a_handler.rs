@@ -20,9 +20,26 @@ async fn charge_card(_event: OrderPaid) {}
 struct Charge;
 
 #[router(events = OrderEvents, handlers(reserve_stock, charge_card))]
-struct Orders;
+struct Function;
 
 #[router(events = OrderEvents, handlers(reserve_stock, Charge))]
-struct MoreOrders;
+struct Type;
 
-fn main() {}
+#[router(events = OrderEvents, handlers(reserve_stock, refund, billing::charge_card))]
+struct Missing;
+
+#[router(events = OrderEvents, handlers(reserve_stock), ignore(OrderPaid), fallback(Charge))]
+struct Fallback;
+
+fn consume<I: Inbox>(_inbox: I, _service: impl Service<Delivery<I>>) {}
+
+fn on_sqlite(inbox: eventflow::inbox::SqliteInbox) {
+    consume(inbox.clone(), Function::new(()));
+    consume(inbox.clone(), Type::new(()));
+    consume(inbox.clone(), Missing::new(()));
+    consume(inbox, Fallback::new(()));
+}
+
+fn main() {
+    let _ = on_sqlite;
+}

@@ -20,4 +20,12 @@ struct Events;
 #[router(events = Events, handlers(reserve_stock))]
 struct Orders;
 
-fn main() {}
+fn consume<I: Inbox>(_inbox: I, _service: impl Service<Delivery<I>>) {}
+
+fn on_sqlite(inbox: eventflow::inbox::SqliteInbox) {
+    consume(inbox, Orders::new(()));
+}
+
+fn main() {
+    let _ = on_sqlite;
+}

@@ -36,7 +36,18 @@ async fn on_other(_event: Envelope) {}
 #[router(events = OrderEvents, handlers(reserve_stock, charge_card), fallback(on_other))]
 struct Orders;
 
+fn consume<I: Inbox>(_inbox: I, _service: impl Service<Delivery<I>>) {}
+
+fn on_postgres(inbox: PgInbox) {
+    let orders = Orders::builder(Mailer)
+        .layer(reserve_stock, TraceLayer::new())
+        .layer(charge_card, TraceLayer::new())
+        .build();
+    consume(inbox, orders);
+}
+
 fn main() {
+    let _ = on_postgres;
     let _: Router<Orders, PgInbox, Mailer> = Orders::builder(Mailer)
         .layer(charge_card, TraceLayer::new())
         .layer(charge_card, TraceLayer::new())

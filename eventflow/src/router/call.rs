@@ -1,0 +1,60 @@
+//! One handler's call; called by generated code.
+
+use std::sync::Arc;
+
+use tower::ServiceExt;
+
+use crate::{
+    delivery::Delivery,
+    handler::{Failure, Handle},
+    inbox::Inbox,
+    layer::{retry::RetryPolicy, timeout::Timeout},
+};
+
+/// Runs one handler: its immediate retries around its timeout around the call. Called by generated
+/// code.
+///
+/// # Errors
+/// What the handler answered, or that it was cut.
+#[doc(hidden)]
+pub async fn run<H, I, S>(delivery: Delivery<I>, state: Arc<S>) -> Result<(), Failure>
+where
+    H: Handle<I, S>,
+    I: Inbox,
+    S: Send + Sync + 'static,
+{
+    let timeout = H::TIMEOUT.unwrap_or_else(|| delivery.handler_timeout());
+    let call = tower::service_fn(move |delivery: Delivery<I>| {
+        let state = Arc::clone(&state);
+        async move { call_once::<H, I, S>(&delivery, &state).await }
+    });
+    let service = Timeout::new(call, timeout);
+    match H::RETRY {
+        Some(retry) => {
+            tower::retry::Retry::new(RetryPolicy::new(retry), service)
+                .oneshot(delivery)
+                .await
+        }
+        None => service.oneshot(delivery).await,
+    }
+}
+
+async fn call_once<H, I, S>(delivery: &Delivery<I>, state: &S) -> Result<(), Failure>
+where
+    H: Handle<I, S>,
+    I: Inbox,
+{
+    let mut transaction = delivery.start_call(H::TRANSACTIONAL).await?;
+    let result = H::handle(delivery, state, &mut transaction).await;
+    transaction.end_call(result.is_ok());
+    result
+}
+
+/// The router does not know the event's type. Called by generated code.
+#[doc(hidden)]
+pub fn unknown<I: Inbox>(router: &str, delivery: &Delivery<I>) -> Failure {
+    let event_type = &delivery.metadata().event_type;
+    Failure::dead_letter(format!(
+        "router `{router}` has no handler for events of type `{event_type}`"
+    ))
+}

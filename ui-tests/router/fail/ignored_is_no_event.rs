@@ -1,0 +1,23 @@
+use eventflow::prelude::*;
+
+#[derive(Event)]
+struct OrderCreated;
+
+#[derive(Event)]
+struct OrderPaid;
+
+#[derive(EventSet)]
+enum OrderEvents {
+    Created(OrderCreated),
+    Paid(OrderPaid),
+}
+
+#[handler]
+async fn reserve_stock(_event: OrderCreated) {}
+
+struct Tick;
+
+#[router(events = OrderEvents, handlers(reserve_stock), ignore(OrderPaid, Tick))]
+struct Orders;
+
+fn main() {}
