@@ -2,6 +2,7 @@
 
 mod answers;
 mod arrivals;
+mod commits;
 mod drains;
 mod failures;
 mod groups;

@@ -20,6 +20,7 @@ on_every_database!(
     an_idle_consumer_stops_at_once,
     what_runs_finishes_and_what_waits_is_handed_back,
     what_runs_beyond_the_grace_period_is_cut,
+    a_destructor_that_panics_when_it_is_cut_loses_nothing,
     a_dropped_consumer_stops_as_well,
     a_dropped_consumer_holds_what_still_runs,
     a_consumer_that_is_stopped_before_it_starts_does_nothing,
@@ -139,6 +140,56 @@ async fn what_runs_beyond_the_grace_period_is_cut<D: Database>() {
     assert_eq!(shop.counts().await.pending, 3);
     assert_eq!(shop.column("order-0", "retry_count").await, "0");
     assert!(shop.effects().await.is_empty());
+}
+
+/// Panics when it is dropped.
+struct Fragile;
+
+impl Drop for Fragile {
+    fn drop(&mut self) {
+        panic!("it broke");
+    }
+}
+
+async fn a_destructor_that_panics_when_it_is_cut_loses_nothing<D: Database>() {
+    let shop = Shop::<D>::open().await;
+    let entered = Arc::new(Notify::new());
+    let script = Script::new().on_order({
+        let entered = Arc::clone(&entered);
+        move |mut call| {
+            let entered = Arc::clone(&entered);
+            async move {
+                call.write().await?;
+                if call.event.number == 1 {
+                    let _fragile = Fragile;
+                    entered.notify_one();
+                    std::future::pending::<()>().await;
+                }
+                Ok(())
+            }
+            .boxed()
+        }
+    });
+    shop.orders(0..3).await;
+    let consumer = shop
+        .consumer(script)
+        .workers(1)
+        .lease(Duration::from_millis(500))
+        .grace(Duration::from_millis(50));
+    let running = Running::start(consumer.build().unwrap());
+    entered.notified().await;
+
+    let report = running.stop().await;
+
+    // Nobody is left to hand the unit's rows back: they lapse, and run alone.
+    assert_eq!((report.processed, report.failed), (0, 0), "{report}");
+    assert!(shop.effects().await.is_empty());
+    let running = Running::start(shop.consumer(Script::new()).build().unwrap());
+    eventually(DEADLINE, async || shop.counts().await.processed == 3).await;
+    let report = running.stop().await;
+    assert_eq!((report.recovered, report.lease_lost), (3, 0), "{report}");
+    assert_eq!(shop.effects().await, names(0..3));
+    assert_eq!(shop.column("order-1", "retry_count").await, "0");
 }
 
 async fn a_dropped_consumer_stops_as_well<D: Database>() {

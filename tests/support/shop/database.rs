@@ -17,7 +17,7 @@ use super::{
 pub trait Database: Sized + Send + Sync + 'static {
     type Inbox: Inbox<Connection = Self::Connection>;
     type Connection: sqlx::Connection<Database: sqlx::Database<Connection = Self::Connection>>;
-    type Table: Dispatch<Self::Inbox, Script<Self>> + Handles<ParcelShipped>;
+    type Table: Dispatch<Self::Inbox, Script<Self>> + Handles<OrderPlaced> + Handles<ParcelShipped>;
 
     /// A writing statement that runs until it is stopped.
     const ENDLESS: &'static str;
@@ -131,11 +131,11 @@ macro_rules! database {
             }
         }
 
-        mod $table {
+        pub mod $table {
             use super::*;
 
             #[handler]
-            pub(super) async fn book_order(
+            pub async fn book_order(
                 event: OrderPlaced,
                 tx: &mut $Connection,
                 State(script): State<Script<$Database>>,
