@@ -8,7 +8,7 @@ mod failures;
 mod groups;
 mod infrastructure;
 mod leases;
-mod logs;
+pub(crate) mod logs;
 mod settings;
 mod stopping;
 mod unknown;

@@ -117,10 +117,10 @@ async fn a_task_that_keeps_the_transaction_for_too_long_loses_the_unit<D: Databa
             Ok::<(), Failure>(())
         });
         async move {
-            match first {
-                true => Ok(()),
-                false => task.await.map_err(Failure::retry)?,
+            if first {
+                return Ok(());
             }
+            task.await.map_err(Failure::retry)?
         }
     });
 

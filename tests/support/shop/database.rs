@@ -22,6 +22,9 @@ pub trait Database: Sized + Send + Sync + 'static {
     /// A writing statement that runs until it is stopped.
     const ENDLESS: &'static str;
 
+    /// Makes the inbox refuse the event `refused`.
+    const REFUSES: &'static str;
+
     /// A new database with nothing in it.
     fn create() -> impl Future<Output = Self> + Send;
 
@@ -90,13 +93,14 @@ impl Postgres {
 }
 
 macro_rules! database {
-    ($Database:ident, $Inbox:ty, $Connection:ty, $table:ident, $insert:literal, $endless:literal) => {
+    ($Database:ident, $Inbox:ty, $Connection:ty, $table:ident, $insert:literal, $endless:literal, $refuses:literal) => {
         impl Database for $Database {
             type Inbox = $Inbox;
             type Connection = $Connection;
             type Table = $table::Table;
 
             const ENDLESS: &'static str = $endless;
+            const REFUSES: &'static str = $refuses;
 
             async fn create() -> Self {
                 Self::open().await
@@ -171,7 +175,9 @@ database!(
     "INSERT INTO effects (name) VALUES (?)",
     "INSERT INTO effects (name)
      WITH RECURSIVE count (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM count)
-     SELECT 'endless' FROM count WHERE n < 0"
+     SELECT 'endless' FROM count WHERE n < 0",
+    "CREATE TRIGGER refuses BEFORE INSERT ON event_inbox WHEN NEW.event_id = 'refused'
+     BEGIN SELECT RAISE(ABORT, 'this event is refused'); END"
 );
 
 database!(
@@ -180,5 +186,6 @@ database!(
     PgConnection,
     postgres,
     "INSERT INTO effects (name) VALUES ($1)",
-    "INSERT INTO effects (name) SELECT 'endless' FROM pg_sleep(3600)"
+    "INSERT INTO effects (name) SELECT 'endless' FROM pg_sleep(3600)",
+    "ALTER TABLE event_inbox ADD CONSTRAINT refuses CHECK (event_id <> 'refused')"
 );
