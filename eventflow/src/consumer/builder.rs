@@ -119,6 +119,10 @@ where
 
     /// How long a row is this process's unless extended, which happens each third of it. Default:
     /// 60 s. Also how long a killed process's rows wait for another.
+    ///
+    /// SQLite has one writer: a handler that holds the transaction keeps the extension waiting. Its
+    /// own row nobody can take over meanwhile, but rows that wait beside it lapse, and run in the
+    /// recovery lane, if the handler takes longer than the lease.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.settings.lease = lease;
         self

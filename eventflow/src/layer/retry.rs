@@ -49,7 +49,7 @@ impl<I: Inbox, T> Policy<Delivery<I>, T, Failure> for RetryPolicy {
             event_id = metadata.event_id,
             event_type = metadata.event_type,
             call = self.calls,
-            error = %failure,
+            error = failure.to_string(),
             "repeating the call"
         );
         Some(tokio::time::sleep(self.retry.backoff))

@@ -67,7 +67,10 @@ where
                 let elapsed_ms = started.elapsed().as_secs_f64() * 1e3;
                 match &result {
                     Ok(_) => tracing::debug!(elapsed_ms, "handled"),
-                    Err(error) => tracing::debug!(elapsed_ms, %error, "failed"),
+                    // As text, which is escaped: an error's words may be an event's.
+                    Err(error) => {
+                        tracing::debug!(elapsed_ms, error = error.to_string(), "failed");
+                    }
                 }
                 result
             }

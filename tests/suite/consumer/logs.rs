@@ -8,11 +8,29 @@ use std::{
 use eventflow::{Failure, Sink, layer::TraceLayer};
 use eventflow_tests::shop::{Script, Shop, Sqlite, order};
 use futures_util::FutureExt;
-use tracing::Level;
+use tracing::{Level, subscriber::DefaultGuard};
 
 /// What was logged.
 #[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Lines {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+/// Keeps what this thread logs, until the guard is dropped.
+pub(crate) fn capture(level: Level) -> (DefaultGuard, Lines) {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    (tracing::subscriber::set_default(subscriber), lines)
+}
 
 impl Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -27,14 +45,7 @@ impl Write for Lines {
 
 /// Drains one good order, one that fails, one that cannot be read, and one of no type.
 async fn logged(level: Level) -> String {
-    let lines = Lines::default();
-    let writer = lines.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _here = tracing::subscriber::set_default(subscriber);
+    let (_here, lines) = capture(level);
     let shop = Shop::<Sqlite>::open().await;
     let script = Script::new().on_order(|mut call| {
         async move {
@@ -71,8 +82,7 @@ async fn logged(level: Level) -> String {
         (report.processed, report.failed, report.dead_lettered),
         (1, 1, 1)
     );
-    let lines = lines.0.lock().unwrap();
-    String::from_utf8(lines.clone()).unwrap()
+    lines.text()
 }
 
 #[tokio::test]

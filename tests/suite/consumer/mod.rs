@@ -2,12 +2,13 @@
 
 mod answers;
 mod arrivals;
+mod commits;
 mod drains;
 mod failures;
 mod groups;
 mod infrastructure;
 mod leases;
-mod logs;
+pub(crate) mod logs;
 mod settings;
 mod stopping;
 mod unknown;

@@ -1,6 +1,7 @@
 //! A consumer stops: what runs finishes or is cut, what waits is handed back, nothing is lost.
 
 use std::{
+    collections::HashSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -19,7 +20,9 @@ on_every_database!(
     an_idle_consumer_stops_at_once,
     what_runs_finishes_and_what_waits_is_handed_back,
     what_runs_beyond_the_grace_period_is_cut,
+    a_destructor_that_panics_when_it_is_cut_loses_nothing,
     a_dropped_consumer_stops_as_well,
+    a_dropped_consumer_holds_what_still_runs,
     a_consumer_that_is_stopped_before_it_starts_does_nothing,
 );
 
@@ -45,25 +48,35 @@ async fn an_idle_consumer_stops_at_once<D: Database>() {
     assert_eq!((report.read, report.processed), (1, 1), "{report}");
 }
 
-/// Orders tell that they run and wait until they may go on.
+/// Tells that a handler runs, which then waits until it may go on.
 struct Gate {
     entered: Notify,
     open: Semaphore,
 }
 
+impl Gate {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            entered: Notify::new(),
+            open: Semaphore::new(0),
+        })
+    }
+
+    async fn pass(&self) {
+        self.entered.notify_one();
+        self.open.acquire().await.unwrap().forget();
+    }
+}
+
 fn gated<D: Database>() -> (Script<D>, Arc<Gate>) {
-    let gate = Arc::new(Gate {
-        entered: Notify::new(),
-        open: Semaphore::new(0),
-    });
+    let gate = Gate::new();
     let script = Script::new().on_order({
         let gate = Arc::clone(&gate);
         move |mut call| {
             let gate = Arc::clone(&gate);
             async move {
                 call.write().await?;
-                gate.entered.notify_one();
-                gate.open.acquire().await.unwrap().forget();
+                gate.pass().await;
                 Ok(())
             }
             .boxed()
@@ -129,18 +142,66 @@ async fn what_runs_beyond_the_grace_period_is_cut<D: Database>() {
     assert!(shop.effects().await.is_empty());
 }
 
+/// Panics when it is dropped.
+struct Fragile;
+
+impl Drop for Fragile {
+    fn drop(&mut self) {
+        panic!("it broke");
+    }
+}
+
+async fn a_destructor_that_panics_when_it_is_cut_loses_nothing<D: Database>() {
+    let shop = Shop::<D>::open().await;
+    let entered = Arc::new(Notify::new());
+    let script = Script::new().on_order({
+        let entered = Arc::clone(&entered);
+        move |mut call| {
+            let entered = Arc::clone(&entered);
+            async move {
+                call.write().await?;
+                if call.event.number == 1 {
+                    let _fragile = Fragile;
+                    entered.notify_one();
+                    std::future::pending::<()>().await;
+                }
+                Ok(())
+            }
+            .boxed()
+        }
+    });
+    shop.orders(0..3).await;
+    let consumer = shop
+        .consumer(script)
+        .workers(1)
+        .lease(Duration::from_millis(500))
+        .grace(Duration::from_millis(50));
+    let running = Running::start(consumer.build().unwrap());
+    entered.notified().await;
+
+    let report = running.stop().await;
+
+    // Nobody is left to hand the unit's rows back: they lapse, and run alone.
+    assert_eq!((report.processed, report.failed), (0, 0), "{report}");
+    assert!(shop.effects().await.is_empty());
+    let running = Running::start(shop.consumer(Script::new()).build().unwrap());
+    eventually(DEADLINE, async || shop.counts().await.processed == 3).await;
+    let report = running.stop().await;
+    assert_eq!((report.recovered, report.lease_lost), (3, 0), "{report}");
+    assert_eq!(shop.effects().await, names(0..3));
+    assert_eq!(shop.column("order-1", "retry_count").await, "0");
+}
+
 async fn a_dropped_consumer_stops_as_well<D: Database>() {
     let shop = Shop::<D>::open().await;
     let (script, gate) = gated();
     shop.orders(0..3).await;
     let minutes = Duration::from_mins(5);
     let consumer = shop.consumer(script).workers(1).block(minutes);
-    let running = Running::start(consumer.lease(Duration::from_millis(200)).build().unwrap());
+    let running = Running::start(consumer.build().unwrap());
     gate.entered.notified().await;
 
     running.abort().await;
-    // Longer than the lease: what still runs is still held.
-    tokio::time::sleep(Duration::from_millis(500)).await;
     gate.open.add_permits(1);
 
     eventually(DEADLINE, async || {
@@ -149,6 +210,41 @@ async fn a_dropped_consumer_stops_as_well<D: Database>() {
     })
     .await;
     assert_eq!(shop.effects().await, names(0..1));
+}
+
+/// A parcel: on SQLite an order that runs holds the writer, and nobody can take it over anyway.
+async fn a_dropped_consumer_holds_what_still_runs<D: Database>() {
+    let shop = Shop::<D>::open().await;
+    let gate = Gate::new();
+    let script = Script::new().on_parcel({
+        let gate = Arc::clone(&gate);
+        move |_| {
+            let gate = Arc::clone(&gate);
+            async move {
+                gate.pass().await;
+                Ok(())
+            }
+            .boxed()
+        }
+    });
+    shop.parcels(0..1).await;
+    let consumer = shop.consumer(script).lease(Duration::from_millis(200));
+    let running = Running::start(consumer.build().unwrap());
+    gate.entered.notified().await;
+
+    running.abort().await;
+    let mut ends = HashSet::new();
+    // Twice anew: one extension may have been under way when the consumer was dropped.
+    while ends.len() < 3 {
+        let known = ends.clone();
+        let end = || shop.column("parcel-0", "locked_until");
+        eventually(DEADLINE, async || !known.contains(&end().await)).await;
+        ends.insert(end().await);
+    }
+    gate.open.add_permits(1);
+
+    eventually(DEADLINE, async || shop.counts().await.processed == 1).await;
+    assert_eq!(shop.column("parcel-0", "lock_token").await, "1");
 }
 
 async fn a_consumer_that_is_stopped_before_it_starts_does_nothing<D: Database>() {

@@ -1,4 +1,4 @@
-//! Events of a type that the router does not know.
+//! Events of a type that the router does not know, after they were stored; fresh ones are row M2.
 
 use std::time::Duration;
 
@@ -8,8 +8,6 @@ use eventflow::{
 use eventflow_tests::shop::{Database, Script, Shop, in_an_hour};
 
 on_every_database!(
-    an_unknown_event_is_a_dead_letter,
-    an_unknown_event_is_ignored,
     an_unknown_event_is_left_for_a_deploy_that_knows_it,
     a_row_of_an_earlier_version_is_kept,
     a_row_of_an_earlier_version_is_settled,
@@ -56,34 +54,6 @@ async fn knowing<D: Database>(shop: &Shop<D>, answer: fn() -> Result<(), Failure
 async fn unknowing<D: Database>(shop: &Shop<D>, policy: UnknownEvents) -> Report {
     let consumer = shop.consumer(Script::new()).unknown_events(policy);
     consumer.build().unwrap().drain().await.unwrap()
-}
-
-async fn an_unknown_event_is_a_dead_letter<D: Database>() {
-    let shop = Shop::<D>::open().await;
-    refund(&shop.stream).await;
-
-    let consumer = shop.consumer(Script::new()).build().unwrap();
-    let report = consumer.drain().await.unwrap();
-
-    assert_eq!((report.read, report.unknown), (1, 1), "{report}");
-    let letters = shop.dead_letters().await;
-    assert_eq!(letters[0].envelope.metadata().event_id, "refund-1");
-    assert_eq!(
-        letters[0].error_message,
-        "no handler for events of type `OrderRefunded`"
-    );
-    assert_eq!(shop.stream.pending(), 0);
-}
-
-async fn an_unknown_event_is_ignored<D: Database>() {
-    let shop = Shop::<D>::open().await;
-    refund(&shop.stream).await;
-
-    let report = unknowing(&shop, UnknownEvents::Ignore).await;
-
-    assert_eq!((report.read, report.unknown), (1, 1), "{report}");
-    assert_eq!(shop.counts().await, eventflow::inbox::Counts::default());
-    assert_eq!(shop.stream.pending(), 0);
 }
 
 async fn an_unknown_event_is_left_for_a_deploy_that_knows_it<D: Database>() {

@@ -13,11 +13,18 @@ use eventflow::{
     BoxError, Delivery, Failure, Inbox,
     layer::{CatchPanicLayer, TraceLayer},
     prelude::*,
-    router::Router,
+    router::{Router, RouterBuilder},
 };
-use eventflow_tests::shop::{Database, Script, Shop, names, print_label, soon};
+use eventflow_tests::shop::{
+    self, Database, Postgres, Script, Shop, Sqlite, names, print_label, soon,
+};
 use futures_util::{FutureExt, future::Ready};
-use tower::{Layer, ServiceBuilder, layer::layer_fn, retry::Policy, timeout::TimeoutLayer};
+use tower::{
+    Layer, ServiceBuilder,
+    layer::{layer_fn, util::Stack},
+    retry::Policy,
+    timeout::TimeoutLayer,
+};
 
 on_every_database!(
     a_retry_begins_from_a_clean_savepoint,
@@ -295,4 +302,54 @@ async fn a_layer_on_one_handler_wraps_no_other<D: Database>() {
     assert_eq!(calls.0.load(Ordering::SeqCst), 2);
     assert_eq!((report.processed, report.failed), (3, 2), "{report}");
     assert_eq!(shop.effects().await, names(0..3));
+}
+
+/// The layered handler takes the transaction; a cut of its layer takes its writes back.
+async fn a_layer_on_orders_alone<D: Database>(layered: fn(RouterOf<D>, Cut) -> RouterOf<D>) {
+    let shop = Shop::<D>::open().await;
+    let calls = CountingLayer(Arc::default());
+    let script = Script::new().on_order(|mut call| {
+        async move {
+            call.write().await?;
+            if call.event.number == 1 {
+                std::future::pending::<()>().await;
+            }
+            Ok(())
+        }
+        .boxed()
+    });
+    shop.orders(0..3).await;
+    shop.parcels(0..2).await;
+
+    let cut = Stack::new(TimeoutLayer::new(Duration::from_millis(200)), calls.clone());
+    let router = layered(Router::builder(script), cut).build();
+    let consumer = Consumer::builder(shop.stream.clone(), shop.inbox(), router);
+    let report = consumer.workers(1).build().unwrap().drain().await.unwrap();
+
+    assert_eq!(calls.0.load(Ordering::SeqCst), 3);
+    assert_eq!((report.processed, report.failed), (4, 1), "{report}");
+    assert_eq!(report.units_lost, 0, "{report}");
+    assert_eq!(shop.effects().await, names([0, 2]));
+    assert_eq!(
+        shop.column("order-1", "error_message").await,
+        "request timed out"
+    );
+}
+
+type RouterOf<D> = RouterBuilder<<D as Database>::Table, <D as Database>::Inbox, Script<D>>;
+
+type Cut = Stack<TimeoutLayer, CountingLayer>;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_layer_on_one_transactional_handler_wraps_no_other_on_sqlite() {
+    a_layer_on_orders_alone::<Sqlite>(|router, cut| router.layer(shop::sqlite::book_order, cut))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_layer_on_one_transactional_handler_wraps_no_other_on_postgres() {
+    a_layer_on_orders_alone::<Postgres>(|router, cut| {
+        router.layer(shop::postgres::book_order, cut)
+    })
+    .await;
 }

@@ -1,13 +1,20 @@
 //! What layers and handlers do to the transaction that they were lent.
 
-use eventflow::BoxError;
-use eventflow_tests::shop::{Database, Script, Shop, names};
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use eventflow::{BoxError, Delivery, Failure, prelude::*};
+use eventflow_tests::shop::{Database, Script, Shop, in_an_hour, names};
 use futures_util::{FutureExt, future::BoxFuture};
-use tower::{Service, layer::layer_fn};
+use tokio::sync::mpsc;
+use tower::{layer::layer_fn, service_fn};
 
 on_every_database!(
     a_commit_that_a_handlers_writes_make_fail_is_its_failure,
     a_layer_may_run_its_service_in_a_task,
+    a_task_that_keeps_the_transaction_for_too_long_loses_the_unit,
     a_statement_that_the_protocol_cannot_carry_is_a_failure,
 );
 
@@ -86,6 +93,54 @@ where
         let task = tokio::spawn(async move { call.await.map_err(Into::into) });
         async move { task.await? }.boxed()
     }
+}
+
+/// The engine waits five seconds for what is still in use, then does without it.
+async fn a_task_that_keeps_the_transaction_for_too_long_loses_the_unit<D: Database>() {
+    let shop = Shop::<D>::open().await;
+    shop.orders(0..1).await;
+    let calls = AtomicU32::new(0);
+    let (ended, mut end) = mpsc::unbounded_channel();
+    let service = service_fn(move |delivery: Delivery<D::Inbox>| {
+        let first = calls.fetch_add(1, Ordering::SeqCst) == 0;
+        let ended = ended.clone();
+        let task = tokio::spawn(async move {
+            let mut transaction = delivery.transaction().await?;
+            let event_id = delivery.metadata().event_id.clone();
+            D::write(transaction.connection()?, &event_id).await?;
+            if first {
+                tokio::time::sleep(Duration::from_secs(6)).await;
+                D::write(transaction.connection()?, "too late").await?;
+            }
+            transaction.keep();
+            _ = ended.send(());
+            Ok::<(), Failure>(())
+        });
+        async move {
+            if first {
+                return Ok(());
+            }
+            task.await.map_err(Failure::retry)?
+        }
+    });
+
+    let consumer = Consumer::builder(shop.stream.clone(), shop.inbox(), service);
+    let consumer = consumer.backoff(in_an_hour()).build().unwrap();
+    let first = consumer.drain().await.unwrap();
+
+    assert_eq!((first.processed, first.failed), (0, 1), "{first}");
+    assert_eq!(first.units_lost, 1, "{first}");
+    let message = shop.column("order-0", "error_message").await;
+    assert!(message.contains("kept the transaction"), "{message}");
+    end.recv()
+        .await
+        .expect("the task could go on in the transaction");
+    assert!(shop.effects().await.is_empty());
+
+    let second = consumer.drain_scheduled().await.unwrap();
+    assert_eq!((second.processed, second.failed), (1, 0), "{second}");
+    assert_eq!(shop.effects().await, names(0..1));
+    assert_eq!(shop.column("order-0", "retry_count").await, "1");
 }
 
 /// It would fail the same way each time, so it must not run for ever with no attempt counted.

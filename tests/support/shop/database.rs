@@ -17,13 +17,16 @@ use super::{
 pub trait Database: Sized + Send + Sync + 'static {
     type Inbox: Inbox<Connection = Self::Connection>;
     type Connection: sqlx::Connection<Database: sqlx::Database<Connection = Self::Connection>>;
-    type Table: Dispatch<Self::Inbox, Script<Self>> + Calls<ParcelShipped>;
+    type Table: Dispatch<Self::Inbox, Script<Self>> + Calls<OrderPlaced> + Calls<ParcelShipped>;
 
     /// A writing statement that runs until it is stopped.
     const ENDLESS: &'static str;
 
     /// Reads the seconds from the last failure of each failed row to its next run, as text.
     const WAITS: &'static str;
+
+    /// Makes the inbox refuse the event `refused`.
+    const REFUSES: &'static str;
 
     /// A new database with nothing in it.
     fn create() -> impl Future<Output = Self> + Send;
@@ -93,7 +96,7 @@ impl Postgres {
 }
 
 macro_rules! database {
-    ($Database:ident, $Inbox:ty, $Connection:ty, $table:ident, $insert:literal, $endless:literal, $waits:literal) => {
+    ($Database:ident, $Inbox:ty, $Connection:ty, $table:ident, $insert:literal, $endless:literal, $waits:literal, $refuses:literal) => {
         impl Database for $Database {
             type Inbox = $Inbox;
             type Connection = $Connection;
@@ -101,6 +104,7 @@ macro_rules! database {
 
             const ENDLESS: &'static str = $endless;
             const WAITS: &'static str = $waits;
+            const REFUSES: &'static str = $refuses;
 
             async fn create() -> Self {
                 Self::open().await
@@ -135,11 +139,11 @@ macro_rules! database {
             }
         }
 
-        mod $table {
+        pub mod $table {
             use super::*;
 
             #[handler]
-            pub(super) async fn book_order(
+            pub async fn book_order(
                 event: OrderPlaced,
                 tx: &mut $Connection,
                 State(script): State<Script<$Database>>,
@@ -177,7 +181,9 @@ database!(
      WITH RECURSIVE count (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM count)
      SELECT 'endless' FROM count WHERE n < 0",
     "SELECT CAST((next_retry_at - last_error_at) / 1e6 AS TEXT)
-     FROM event_inbox WHERE status = 'failed'"
+     FROM event_inbox WHERE status = 'failed'",
+    "CREATE TRIGGER refuses BEFORE INSERT ON event_inbox WHEN NEW.event_id = 'refused'
+     BEGIN SELECT RAISE(ABORT, 'this event is refused'); END"
 );
 
 database!(
@@ -188,5 +194,6 @@ database!(
     "INSERT INTO effects (name) VALUES ($1)",
     "INSERT INTO effects (name) SELECT 'endless' FROM pg_sleep(3600)",
     "SELECT CAST(EXTRACT(EPOCH FROM next_retry_at - last_error_at) AS TEXT)
-     FROM event_inbox WHERE status = 'failed'"
+     FROM event_inbox WHERE status = 'failed'",
+    "ALTER TABLE event_inbox ADD CONSTRAINT refuses CHECK (event_id <> 'refused')"
 );

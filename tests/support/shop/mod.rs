@@ -17,7 +17,7 @@ use eventflow::{
 };
 
 pub use self::{
-    database::{Database, Postgres, Sqlite, print_label},
+    database::{Database, Postgres, Sqlite, postgres, print_label, sqlite},
     script::{Answer, Call, Parcel, ParcelScript, Script},
 };
 

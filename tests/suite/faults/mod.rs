@@ -1,0 +1,4 @@
+//! The fault matrix: one test per row, named for it.
+
+mod messages;
+mod redis_shop;

@@ -1,0 +1,121 @@
+//! The shop behind a real Redis: what arrives there are bytes, not envelopes.
+
+use std::time::Duration;
+
+use deadpool_redis::redis;
+use eventflow::{RedisStream, Report, consumer::ConsumerBuilder};
+use eventflow_tests::{
+    redis::RedisServer,
+    shop::{Database, GROUP, Script, Shop, ShopRouter, in_an_hour, router},
+};
+
+pub(super) const ORDER_ID: &str = "7f3b1c7e-6f43-4be5-9a0b-3f3b4f3e2d10";
+
+/// Names and values of one entry.
+pub(super) type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// A Redis with the stream `shop`, and the shop's inbox and effects.
+pub(super) struct RedisShop<D: Database> {
+    pub(super) redis: RedisServer,
+    pub(super) shop: Shop<D>,
+}
+
+impl<D: Database> RedisShop<D> {
+    pub(super) async fn open() -> Self {
+        let (redis, shop) = tokio::join!(RedisServer::start(), Shop::open());
+        Self { redis, shop }
+    }
+
+    /// Adds entries as they are; answers their ids.
+    pub(super) async fn add(&self, entries: &[Fields]) -> Vec<String> {
+        let mut pipeline = redis::pipe();
+        for fields in entries {
+            pipeline.cmd("XADD").arg("shop").arg("*");
+            for (name, value) in fields {
+                pipeline.arg(name.as_slice()).arg(value.as_slice());
+            }
+        }
+        let mut connection = self.redis.connection().await;
+        connection.set_response_timeout(Duration::from_mins(1));
+        pipeline.query_async(&mut connection).await.unwrap()
+    }
+
+    /// A consumer of its own, whose retries are due in an hour.
+    pub(super) async fn consumer(
+        &self,
+        script: Script<D>,
+    ) -> ConsumerBuilder<RedisStream, D::Inbox, ShopRouter<D>> {
+        let stream = RedisStream::builder(self.redis.url())
+            .stream("shop")
+            .group(GROUP)
+            .connect()
+            .await
+            .unwrap();
+        eventflow::Consumer::builder(stream, self.shop.inbox(), router(script))
+            .backoff(in_an_hour())
+            .poll_interval(Duration::from_millis(20))
+    }
+
+    /// Handles everything that is there, orders by writing their effect.
+    pub(super) async fn drain(&self) -> Report {
+        let consumer = self.consumer(Script::new()).await.build().unwrap();
+        consumer.drain().await.unwrap()
+    }
+
+    /// How many entries are not acknowledged.
+    pub(super) async fn pending(&self) -> i64 {
+        let reply: Vec<redis::Value> = self.redis.run(&["XPENDING", "shop", GROUP]).await;
+        redis::from_redis_value(reply[0].clone()).unwrap()
+    }
+
+    /// The bytes that are kept of an entry that could not be read.
+    pub(super) async fn raw(&self, entry_id: &str) -> Vec<u8> {
+        let event_id = format!("malformed:shop/{entry_id}");
+        let letters = self.shop.dead_letters().await;
+        let letter = letters
+            .into_iter()
+            .find(|letter| letter.envelope.metadata().event_id == event_id);
+        letter.unwrap().raw.unwrap()
+    }
+}
+
+/// An entry with one field `data`.
+pub(super) fn data(value: impl AsRef<[u8]>) -> Fields {
+    vec![(b"data".to_vec(), value.as_ref().to_vec())]
+}
+
+/// A flattened order with this payload.
+pub(super) fn order(event_id: &str, payload: impl AsRef<[u8]>) -> Fields {
+    order_with(event_id, "payload", payload)
+}
+
+/// A flattened order that can be handled.
+pub(super) fn good_order(event_id: &str) -> Fields {
+    order(
+        event_id,
+        format!(r#"{{"order_id":"{ORDER_ID}","number":1}}"#),
+    )
+}
+
+/// A flattened order that could be handled but for one field.
+pub(super) fn order_with(event_id: &str, name: &str, value: impl AsRef<[u8]>) -> Fields {
+    let payload = format!(r#"{{"order_id":"{ORDER_ID}","number":1}}"#);
+    let mut fields: Fields = [
+        ("event_id", event_id),
+        ("event_type", "OrderPlaced"),
+        ("aggregate_id", ORDER_ID),
+        ("occurred_on", "2026-01-01T00:00:00Z"),
+        ("payload", &payload),
+    ]
+    .map(|(name, value)| (name.into(), value.into()))
+    .into();
+    let value = value.as_ref().to_vec();
+    match fields
+        .iter_mut()
+        .find(|(field, _)| field == name.as_bytes())
+    {
+        Some(field) => field.1 = value,
+        None => fields.push((name.into(), value)),
+    }
+    fields
+}
