@@ -32,6 +32,7 @@ macro_rules! on_every_database {
 }
 
 mod consumer;
+mod faults;
 mod inbox;
 mod service;
 mod stream;
