@@ -129,12 +129,12 @@ impl Router {
     fn expand_route_table(&self) -> TokenStream {
         let (krate, ident) = (self.krate(), self.ident());
         let name = ident.unraw().to_string();
-        let handled = types(self.handled());
+        let event_names = types(self.handled());
         let ignored = types(self.ignored());
         let event_types = if self.table.fallback.is_some() {
             quote!(::core::option::Option::None)
         } else {
-            quote!(::core::option::Option::Some(&[#(#handled,)* #(#ignored,)*]))
+            quote!(::core::option::Option::Some(&[#(#event_names,)* #(#ignored,)*]))
         };
         let routes = (0..self.table.handlers.len()).map(|index| expand_route(krate, index));
         let all = self.table.handlers_and_fallback().map(|(index, path)| {
@@ -158,7 +158,7 @@ impl Router {
                 #[allow(unreachable_patterns, reason = "two equal names are an error of the set")]
                 fn route(__event_type: &::core::primitive::str) -> #krate::router::Route {
                     match __event_type {
-                        #(#handled => #routes,)*
+                        #(#event_names => #routes,)*
                         #(#ignored => #krate::router::Route::Ignored,)*
                         _ => #unknown,
                     }

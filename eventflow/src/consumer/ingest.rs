@@ -9,6 +9,8 @@ use tokio::{sync::mpsc, time::MissedTickBehavior};
 
 use super::{engine::Engine, outage::Outage, storing::Storing};
 use crate::{
+    error::Result,
+    fail_point::{self, Point},
     inbox::{Inbox, Row},
     stream::{Batch, EntryId, Source},
 };
@@ -21,9 +23,7 @@ where
 {
     let mut outage = Outage::new("reading the stream");
     while let Some(room) = room(&engine, &queue).await {
-        let block = engine.settings.block;
-        let read = engine.source.read(engine.settings.batch_size, Some(block));
-        let batch = match read.await {
+        let batch = match read_batch(&engine).await {
             Ok(batch) => batch,
             Err(error) => {
                 drop(room);
@@ -40,6 +40,18 @@ where
         enqueue(room, &queue, stored.rows).await;
         acknowledge(&engine, &stored.entries).await;
     }
+}
+
+async fn read_batch<Src: Source, I: Inbox>(engine: &Engine<Src, I>) -> Result<Batch> {
+    let settings = &engine.settings;
+    let read = engine
+        .source
+        .read(settings.batch_size, Some(settings.block));
+    let batch = read.await?;
+    if !batch.is_empty() {
+        fail_point::reach(Point::AfterRead).await?;
+    }
+    Ok(batch)
 }
 
 /// Takes over what other consumers of the group have left pending, until the consumer stops.
@@ -159,10 +171,20 @@ where
         return;
     }
     let mut outage = Outage::new("acknowledging stored entries");
-    while let Err(error) = engine.source.acknowledge(entries).await {
+    while let Err(error) = try_acknowledge(engine, entries).await {
         if !outage.wait_unless(&engine.stopping, &error).await {
             return;
         }
     }
     outage.over();
+}
+
+async fn try_acknowledge<Src, I>(engine: &Engine<Src, I>, entries: &[EntryId]) -> Result<()>
+where
+    Src: Source,
+    I: Inbox,
+{
+    fail_point::reach(Point::BeforeAck).await?;
+    engine.source.acknowledge(entries).await?;
+    fail_point::reach(Point::AfterAck).await
 }

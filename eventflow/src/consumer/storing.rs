@@ -12,6 +12,7 @@ use super::{
 use crate::{
     envelope::Payload,
     error::{Error, Result, chain},
+    fail_point::{self, Point},
     inbox::{Admission, Arrival, Inbox, Insertion, Lease, Row},
     stream::Entry,
 };
@@ -165,7 +166,9 @@ async fn insert<Src, I: Inbox>(
     if arrivals.is_empty() {
         return Ok(Insertion::default());
     }
-    engine.inbox.insert(&engine.holder, arrivals).await
+    let insertion = engine.inbox.insert(&engine.holder, arrivals).await?;
+    fail_point::reach(Point::AfterCommit).await?;
+    Ok(insertion)
 }
 
 /// Stores an arrival that the database refuses: with its payload as bytes, or else as a dead

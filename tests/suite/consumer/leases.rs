@@ -211,6 +211,7 @@ async fn taken_by_a_dead_process<D: Database>(shop: &Shop<D>, parcels: u32) {
     let arrivals = (0..parcels).map(|number| {
         let envelope = parcel(number);
         Arrival {
+            id: Uuid::now_v7(),
             metadata: envelope.metadata().clone(),
             payload: envelope.payload().clone(),
             raw: None,
