@@ -110,7 +110,9 @@ async fn a_conflict_in_a_handlers_own_error_runs_the_unit_again<D: Database>() {
 }
 
 fn code(error: &sqlx::Error) -> String {
-    let code = error.as_database_error().and_then(|error| error.code());
+    let code = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code);
     code.expect("it is the database's").into_owned()
 }
 

@@ -11,6 +11,7 @@ use std::{
 use eventflow::{
     Failure, Inbox, Report,
     inbox::{Admission, Arrival, Due, Holder, Recovery},
+    prelude::Uuid,
 };
 use eventflow_tests::{
     eventually,

@@ -12,8 +12,14 @@ pub(super) trait Fixture: Sized {
     /// A statement that runs for minutes.
     const ENDLESS: &str;
 
-    /// The database's clock in microseconds, moved by some seconds, as the table holds times.
+    /// The function that makes a JSON object of names and values.
+    const JSON_OBJECT: &str;
+
+    /// The database's clock, moved by some seconds, as the table holds times.
     fn in_seconds(seconds: i64) -> String;
+
+    /// A time of the table in microseconds; the end of time is the largest number.
+    fn micros(time: &str) -> String;
 
     fn inbox(&self) -> &Self::Inbox;
 
@@ -70,8 +76,17 @@ impl Fixture for Postgres {
 
     const ENDLESS: &str = "SELECT pg_sleep(600)";
 
+    const JSON_OBJECT: &str = "json_build_object";
+
     fn in_seconds(seconds: i64) -> String {
         format!("(clock_timestamp() + {seconds} * INTERVAL '1 second')")
+    }
+
+    fn micros(time: &str) -> String {
+        format!(
+            "CASE {time} WHEN 'infinity' THEN {} ELSE CAST(EXTRACT(EPOCH FROM NULLIF({time}, 'infinity')) * 1000000 AS BIGINT) END",
+            i64::MAX
+        )
     }
 
     fn inbox(&self) -> &PgInbox {
@@ -137,8 +152,14 @@ impl Fixture for Sqlite {
     const ENDLESS: &str = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)
         SELECT COUNT(*) FROM n WHERE i < 0";
 
+    const JSON_OBJECT: &str = "json_object";
+
     fn in_seconds(seconds: i64) -> String {
         format!("CAST((unixepoch('subsec') + {seconds}) * 1000000 AS INTEGER)")
+    }
+
+    fn micros(time: &str) -> String {
+        time.to_owned()
     }
 
     fn inbox(&self) -> &SqliteInbox {

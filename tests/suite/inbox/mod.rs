@@ -4,6 +4,7 @@ mod adoption;
 mod connections;
 mod fixture;
 mod locks;
+mod model;
 mod names;
 mod rows;
 mod schedule;
