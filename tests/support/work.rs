@@ -171,6 +171,7 @@ macro_rules! work_on {
                 meta: &Metadata,
             ) -> Result<(), Failure> {
                 state.runs.0.fetch_add(1, Ordering::SeqCst);
+                tracing::info!(event_id = meta.event_id, "work begins");
                 sqlx::query(WRITE_EFFECT)
                     .bind(&meta.event_id)
                     .bind(&state.name)

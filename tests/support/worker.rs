@@ -144,8 +144,9 @@ impl Worker {
         self.process.exit(DEADLINE).await
     }
 
-    /// Stops the worker with SIGTERM, and answers what it counted.
+    /// Stops the worker with SIGTERM once it has started, and answers what it counted.
     pub async fn stop(&mut self) -> WorkerReport {
+        self.logs_say("consumer started").await;
         self.signal(Signal::TERM);
         let status = self.exit().await;
         assert!(status.success(), "{status}:\n{}", self.logs());

@@ -112,6 +112,11 @@ impl Postgres {
         }
     }
 
+    /// The database's URL.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     fn at(&self) -> InboxAt {
         InboxAt::Postgres(self.url.clone())
     }
