@@ -42,7 +42,7 @@ async fn finish<D: Database>(site: &Site<D>, ids: &[String]) -> WorkerReport {
 
 async fn another_worker_finishes_what_a_killed_one_had_begun<D: Database>() {
     let site = Site::<D>::start().await;
-    let events = (0..400).map(|_| WorkRequested::taking(10));
+    let events = (0..150).map(|_| WorkRequested::taking(10));
     let ids = site.publish(events).await;
 
     let mut first = Worker::start(&site.worker());
@@ -50,7 +50,7 @@ async fn another_worker_finishes_what_a_killed_one_had_begun<D: Database>() {
     first.kill();
 
     let before = site.effects().await.len();
-    assert!(before < 400, "the worker was to be killed in the middle");
+    assert!(before < 150, "the worker was to be killed in the middle");
     finish(&site, &ids).await;
 }
 
