@@ -25,6 +25,8 @@ on_each_database! {
     a_parked_row_waits_until_its_type_is_known,
     a_second_lapse_counts_until_it_is_a_crash_loop,
     finished_rows_are_purged_in_batches,
+    a_row_that_another_program_finished_is_not_held,
+    a_row_that_another_program_failed_is_claimed_afresh,
     fresh_and_claimed_payloads_are_the_same_bytes,
 }
 
@@ -91,8 +93,8 @@ async fn concurrent_claims_share_no_row(fixture: impl Fixture) {
 
 async fn rows_are_claimed_in_the_order_of_their_due_times(fixture: impl Fixture) {
     let inbox = fixture.inbox();
-    let leases = insert(inbox, &holder("a"), &["late", "soon", "now"]).await;
-    for (lease, minutes) in leases.into_iter().zip([20, 10, 0]) {
+    let leases = insert(inbox, &holder("a"), &["last", "late", "soon", "now"]).await;
+    for (lease, minutes) in leases.into_iter().zip([30, 20, 10, 0]) {
         let mut failed = settlement(lease, Status::Failed);
         failed.delay = Duration::from_secs(minutes * 60);
         settle(inbox, &[failed]).await;
@@ -100,6 +102,7 @@ async fn rows_are_claimed_in_the_order_of_their_due_times(fixture: impl Fixture)
 
     let now = inbox.claim(&holder("b"), Due::Now, 10).await.unwrap();
     let wait = inbox.next_due(CONSUMER).await.unwrap().unwrap();
+    let soon = inbox.claim(&holder("b"), Due::Later, 1).await.unwrap();
     let later = inbox.claim(&holder("b"), Due::Later, 10).await.unwrap();
 
     let ids = |rows: &[eventflow::inbox::Row]| -> Vec<String> {
@@ -108,7 +111,8 @@ async fn rows_are_claimed_in_the_order_of_their_due_times(fixture: impl Fixture)
     };
     assert_eq!(ids(&now), ["now"]);
     assert_eq!(now[0].envelope.metadata().attempt, 2);
-    assert_eq!(ids(&later), ["soon", "late"]);
+    assert_eq!(ids(&soon), ["soon"]);
+    assert_eq!(ids(&later), ["late", "last"]);
     assert!(wait > Duration::from_secs(500) && wait <= Duration::from_mins(10));
 }
 
@@ -243,28 +247,71 @@ async fn a_second_lapse_counts_until_it_is_a_crash_loop(fixture: impl Fixture) {
 
 async fn finished_rows_are_purged_in_batches(fixture: impl Fixture) {
     let inbox = fixture.inbox();
-    let leases = insert(inbox, &holder("a"), &["1", "2", "3", "4"]).await;
-    let finished: Vec<_> = leases[..3]
-        .iter()
-        .map(|&lease| settlement(lease, Status::Processed))
-        .collect();
-    settle(inbox, &finished).await;
-    let keep = |processed| Retention {
-        processed,
-        dead_letter: Duration::ZERO,
+    let leases = insert(inbox, &holder("a"), &["1", "2", "3", "4", "5", "6", "7"]).await;
+    let states = [
+        Status::Processed,
+        Status::Processed,
+        Status::Processed,
+        Status::DeadLetter,
+        Status::DeadLetter,
+        Status::Failed,
+    ];
+    let settlements = leases.iter().zip(states);
+    let settlements = settlements.map(|(&lease, status)| settlement(lease, status));
+    settle(inbox, &settlements.collect::<Vec<_>>()).await;
+    let purge = async |processed, dead_letter| {
+        let retention = Retention {
+            processed,
+            dead_letter,
+        };
+        inbox.purge(CONSUMER, retention, 2).await.unwrap()
     };
 
-    let hour = Duration::from_hours(1);
-    assert_eq!(inbox.purge(CONSUMER, keep(hour), 9).await.unwrap(), 0);
-    let purge = async || {
-        inbox
-            .purge(CONSUMER, keep(Duration::ZERO), 2)
-            .await
-            .unwrap()
-    };
-    eventually(DEADLINE, async || purge().await == 2).await;
-    assert_eq!((purge().await, purge().await), (1, 0));
-    assert_eq!(inbox.counts(CONSUMER).await.unwrap().processing, 1);
+    let (none, hour) = (Duration::ZERO, Duration::from_hours(1));
+    assert_eq!(purge(hour, hour).await, 0);
+    // Rows of the same millisecond are not old yet.
+    eventually(DEADLINE, async || purge(none, hour).await == 2).await;
+    assert_eq!(inbox.counts(CONSUMER).await.unwrap().dead_letter, 2);
+    assert_eq!(purge(none, none).await, 2);
+    assert_eq!((purge(none, none).await, purge(none, none).await), (1, 0));
+    let counts = inbox.counts(CONSUMER).await.unwrap();
+    assert_eq!((counts.processing, counts.failed), (1, 1));
+}
+
+/// The Python package changes a row by its id alone, and leaves its lease as it is.
+async fn a_row_that_another_program_finished_is_not_held(fixture: impl Fixture) {
+    let inbox = fixture.inbox();
+    let lease = insert(inbox, &holder("a"), &["1"]).await[0];
+    fixture
+        .change("UPDATE event_inbox SET status = 'processed'")
+        .await;
+
+    let extended = inbox.extend(&holder("a"), vec![lease]).await.unwrap();
+    let released = inbox.release(vec![lease], Duration::ZERO).await.unwrap();
+    let settled = settle(inbox, &[settlement(lease, Status::Failed)]).await;
+
+    assert_eq!((extended.len(), released, settled.len()), (0, 0, 0));
+    assert_eq!(inbox.counts(CONSUMER).await.unwrap().processed, 1);
+}
+
+async fn a_row_that_another_program_failed_is_claimed_afresh(fixture: impl Fixture) {
+    let inbox = fixture.inbox();
+    insert(inbox, &dying("a"), &["1"]).await;
+    recovered(inbox).await;
+    fixture
+        .change("UPDATE event_inbox SET status = 'failed', next_retry_at = NULL")
+        .await;
+
+    let claimed = inbox.claim(&dying("c"), Due::Now, 9).await.unwrap();
+    recovered(inbox).await;
+
+    assert_eq!(claimed.len(), 1);
+    let counted = "SELECT CAST(retry_count AS TEXT) FROM event_inbox";
+    assert_eq!(
+        fixture.texts(counted).await,
+        ["0"],
+        "the lapse was the first"
+    );
 }
 
 async fn fresh_and_claimed_payloads_are_the_same_bytes(fixture: impl Fixture) {
