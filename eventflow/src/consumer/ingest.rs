@@ -19,6 +19,9 @@ use crate::{
     stream::{Batch, Entry, EntryId, Source},
 };
 
+/// How many bytes of events one statement carries, unless a single event is larger.
+const STATEMENT_BYTES: usize = 8 * 1024 * 1024;
+
 /// Reads new entries until the consumer stops.
 pub(super) async fn read<Src, I>(engine: Arc<Engine<Src, I>>, queue: mpsc::Sender<Row>)
 where
@@ -170,17 +173,34 @@ where
 
 /// A batch on its way into the inbox.
 ///
-/// A batch that the database refuses is halved until the refused one is alone, so that it cannot
-/// keep the others out. What is stored stays so when a later part has to be tried again.
+/// Entries may be few and large, so it is stored in parts that a statement can carry. A part that
+/// the database refuses is halved until the refused one is alone, so that it cannot keep the others
+/// out. What is stored stays so when a later part has to be tried again.
 struct Storing<'b> {
+    /// The last is stored next.
     parts: Vec<Vec<(&'b Entry, Arrival)>>,
     stored: Insertion,
 }
 
 impl<'b> Storing<'b> {
     fn new(arrivals: Vec<(&'b Entry, Arrival)>) -> Self {
+        let mut parts = vec![Vec::new()];
+        let mut bytes = 0;
+        for (entry, arrival) in arrivals {
+            let raw = arrival.raw.as_ref().map_or(0, Vec::len);
+            let more = raw + arrival.payload.as_str().len();
+            bytes += more;
+            if bytes > STATEMENT_BYTES {
+                parts.push(Vec::new());
+                bytes = more;
+            }
+            if let Some(part) = parts.last_mut() {
+                part.push((entry, arrival));
+            }
+        }
+        parts.reverse();
         Self {
-            parts: vec![arrivals],
+            parts,
             stored: Insertion::default(),
         }
     }
@@ -287,5 +307,44 @@ impl Acknowledgements {
                 "stored entries could not be acknowledged yet"
             ),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry_of(bytes: usize) -> Entry {
+        Entry {
+            id: EntryId {
+                stream: Arc::from("orders"),
+                id: "1700000000000-0".to_owned(),
+            },
+            fields: vec![(b"data".to_vec(), vec![b'x'; bytes])],
+        }
+    }
+
+    #[test]
+    fn a_batch_is_stored_in_parts_that_a_statement_carries() {
+        const MIB: usize = 1024 * 1024;
+        let sizes = [1, 7 * MIB, MIB, 9 * MIB, 1, 1];
+        let entries = sizes.map(entry_of);
+        let arrivals = entries
+            .iter()
+            .map(|entry| (entry, quarantine(entry, "too large")));
+
+        let storing = Storing::new(arrivals.collect());
+
+        let raw = |arrival: &Arrival| arrival.raw.as_ref().map_or(0, Vec::len);
+        let parts: Vec<Vec<usize>> = storing
+            .parts
+            .iter()
+            .rev()
+            .map(|part| part.iter().map(|(_, arrival)| raw(arrival)).collect())
+            .collect();
+        assert_eq!(
+            parts,
+            [vec![1, 7 * MIB], vec![MIB], vec![9 * MIB], vec![1, 1]]
+        );
     }
 }

@@ -2,3 +2,4 @@
 
 mod messages;
 mod redis_shop;
+mod sizes;
