@@ -96,11 +96,17 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(all(feature = "fail-points", not(debug_assertions)))]
+compile_error!(
+    "the feature `fail-points` is for EventFlow's own tests; build without it, or with debug assertions"
+);
+
 pub mod consumer;
 pub mod delivery;
 pub mod envelope;
 pub mod error;
 pub mod event;
+mod fail_point;
 pub mod handler;
 pub mod inbox;
 pub mod layer;

@@ -15,10 +15,13 @@
 
 mod eventually;
 pub mod postgres;
-mod process;
+pub mod process;
+pub mod proxy;
 pub mod redis;
 pub mod running;
 pub mod shop;
+pub mod site;
 pub mod work;
+pub mod worker;
 
 pub use self::eventually::eventually;

@@ -1,17 +1,18 @@
 //! Private Postgres servers that end with the tests, and a fresh database for each test.
 
 use std::{
+    fs::File,
     os::unix::{fs::chown, process::CommandExt},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
-use sqlx::{Connection, Executor, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
-use crate::process::{free_port, watchdog};
+use crate::process::{Process, Signal, free_port};
 
 const START_DEADLINE: Duration = Duration::from_mins(1);
 
@@ -42,6 +43,7 @@ impl Database {
 pub struct PostgresServer {
     port: u16,
     binaries: PathBuf,
+    settings: Vec<String>,
     process: Process,
     folder: TempDir,
 }
@@ -49,6 +51,11 @@ pub struct PostgresServer {
 impl PostgresServer {
     /// Initialises and starts a server.
     pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// As [`start`](Self::start), with more settings, such as `max_connections=10`.
+    pub async fn start_with(settings: &[&str]) -> Self {
         let binaries = binaries();
         let folder = tempfile::Builder::new()
             .prefix("eventflow-postgres-")
@@ -69,10 +76,12 @@ impl PostgresServer {
             String::from_utf8_lossy(&output.stderr)
         );
         let port = free_port();
-        let process = Process::start(&binaries, folder.path(), port).await;
+        let settings: Vec<_> = settings.iter().map(|text| (*text).to_owned()).collect();
+        let process = start(&binaries, folder.path(), port, &settings).await;
         Self {
             port,
             binaries,
+            settings,
             process,
             folder,
         }
@@ -80,93 +89,99 @@ impl PostgresServer {
 
     /// The URL of a database on this server.
     pub fn url(&self, database: &str) -> String {
-        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+        url(self.port, database)
     }
 
     /// Creates a database and answers its URL.
     pub async fn create_database(&self) -> String {
         let name = format!("test_{}", uuid::Uuid::now_v7().simple());
-        let mut connection = PgConnection::connect(&self.url("postgres")).await.unwrap();
-        connection
-            .execute(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}")))
-            .await
-            .unwrap();
+        self.run(&format!("CREATE DATABASE {name}")).await;
         self.url(&name)
     }
 
-    /// Kills the server.
+    /// Runs SQL as the superuser in the database `postgres`.
+    pub async fn run(&self, sql: &str) {
+        let mut connection = PgConnection::connect(&self.url("postgres")).await.unwrap();
+        let sql = AssertSqlSafe(sql.to_owned());
+        connection.execute(sql).await.unwrap();
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Kills the server and its connections' processes.
     pub fn kill(&mut self) {
         self.process.kill();
     }
 
+    /// Stops the server as if its machine stood still; its connections stay open.
+    pub fn pause(&mut self) {
+        self.process.pause();
+    }
+
+    /// Lets the server go on after a pause.
+    pub fn resume(&mut self) {
+        self.process.resume();
+    }
+
+    /// Restarts the server as an operator would: it tells its connections and closes them.
+    pub async fn restart(&mut self) {
+        self.process.signal(Signal::INT);
+        self.process.exit(START_DEADLINE).await;
+        self.start_again().await;
+    }
+
     /// Starts the server once more after a kill, on the same port and with what it had stored.
     pub async fn start_again(&mut self) {
-        self.process = Process::start(&self.binaries, self.folder.path(), self.port).await;
+        let folder = self.folder.path();
+        self.process = start(&self.binaries, folder, self.port, &self.settings).await;
     }
 }
 
-/// A server's process, and a second one that outlives the test to end it.
-#[derive(Debug)]
-struct Process {
-    server: Child,
-    watchdog: Child,
+async fn start(binaries: &Path, folder: &Path, port: u16, settings: &[String]) -> Process {
+    let log = folder.join("postgres.log");
+    let append = File::options().create(true).append(true).open(&log);
+    let mut command = command(&binaries.join("postgres"));
+    command
+        .arg("-D")
+        .arg(folder.join("data"))
+        .args(["-p", &port.to_string()])
+        .args(["-c", "listen_addresses=127.0.0.1"])
+        .args(["-c", "unix_socket_directories="])
+        .args(["-c", "max_connections=500"])
+        // A test kills processes, not the machine.
+        .args(["-c", "fsync=off"])
+        .args(settings.iter().flat_map(|setting| ["-c", setting]))
+        .stdout(Stdio::null())
+        .stderr(append.unwrap());
+    let mut process = Process::start(&mut command, folder).unwrap();
+    wait_until_ready(&mut process, port, &log).await;
+    process
 }
 
-impl Process {
-    async fn start(binaries: &Path, folder: &Path, port: u16) -> Self {
-        let log = std::fs::File::create(folder.join("postgres.log")).unwrap();
-        let server = command(&binaries.join("postgres"))
-            .arg("-D")
-            .arg(folder.join("data"))
-            .args(["-p", &port.to_string()])
-            .args(["-c", "listen_addresses=127.0.0.1"])
-            .args(["-c", "unix_socket_directories="])
-            .args(["-c", "max_connections=500"])
-            // A test kills processes, not the machine.
-            .args(["-c", "fsync=off"])
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let watchdog = watchdog(server.id(), folder);
-        let mut process = Self { server, watchdog };
-        process.wait_until_ready(folder, port).await;
-        process
-    }
-
-    async fn wait_until_ready(&mut self, folder: &Path, port: u16) {
-        let url = format!("postgres://postgres@127.0.0.1:{port}/postgres");
-        let deadline = Instant::now() + START_DEADLINE;
-        while PgConnection::connect(&url).await.is_err() {
-            let ended = self.server.try_wait().unwrap();
-            assert!(
-                ended.is_none() && Instant::now() < deadline,
-                "postgres did not start ({ended:?}):\n{}",
-                std::fs::read_to_string(folder.join("postgres.log")).unwrap_or_default()
-            );
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    fn kill(&mut self) {
-        // The watchdog goes first: later the server's number may be another process's.
-        for child in [&mut self.watchdog, &mut self.server] {
-            child.kill().unwrap_or_default();
-            child.wait().map(drop).unwrap_or_default();
-        }
+async fn wait_until_ready(process: &mut Process, port: u16, log: &Path) {
+    let deadline = Instant::now() + START_DEADLINE;
+    while PgConnection::connect(&url(port, "postgres")).await.is_err() {
+        let ended = process.ended();
+        assert!(
+            ended.is_none() && Instant::now() < deadline,
+            "postgres did not start ({ended:?}):\n{}",
+            std::fs::read_to_string(log).unwrap_or_default()
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.kill();
-    }
+fn url(port: u16, database: &str) -> String {
+    format!("postgres://postgres@127.0.0.1:{port}/{database}")
 }
 
 /// A command that does not run as root, which Postgres refuses.
 fn command(binary: &Path) -> Command {
     let mut command = Command::new(binary);
-    command.stdin(Stdio::null()).current_dir("/");
+    command.current_dir("/");
     if let Some(user) = unprivileged_user() {
         command.uid(user);
     }

@@ -2,15 +2,15 @@
 
 use std::{
     net::TcpStream,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    path::Path,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
 use deadpool_redis::redis::{self, FromRedisValue, aio::MultiplexedConnection};
 use tempfile::TempDir;
 
-use crate::process::{free_port, watchdog};
+use crate::process::{Process, free_port};
 
 const START_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -63,7 +63,7 @@ impl RedisServer {
         let port = free_port();
         let mut all = vec![port_option.to_owned(), port.to_string()];
         all.extend(arguments);
-        let process = Process::start(folder.path(), port, &all).await;
+        let process = start(folder.path(), port, &all).await;
         Self {
             port,
             arguments: all,
@@ -94,7 +94,17 @@ impl RedisServer {
 
     /// Starts the server once more after a kill, on the same port and with what it had stored.
     pub async fn start_again(&mut self) {
-        self.process = Process::start(self.folder.path(), self.port, &self.arguments).await;
+        self.process = start(self.folder.path(), self.port, &self.arguments).await;
+    }
+
+    /// Stops the server as if its machine stood still; its connections stay open.
+    pub fn pause(&mut self) {
+        self.process.pause();
+    }
+
+    /// Lets the server go on after a pause.
+    pub fn resume(&mut self) {
+        self.process.resume();
     }
 
     /// Runs a command as the default user.
@@ -117,67 +127,41 @@ impl RedisServer {
     }
 }
 
-/// A server's process, and a second one that outlives the test to end it.
-#[derive(Debug)]
-struct Process {
-    server: Child,
-    watchdog: Child,
+async fn start(folder: &Path, port: u16, arguments: &[String]) -> Process {
+    let log = folder.join("redis.log");
+    let mut command = Command::new("redis-server");
+    command
+        .args(["--bind", "127.0.0.1", "--save", ""])
+        .args(["--appendonly", "yes", "--appendfsync", "always"])
+        .arg("--dir")
+        .arg(folder)
+        .arg("--logfile")
+        .arg(&log)
+        .args(arguments)
+        .stdout(Stdio::null());
+    let mut process = Process::start(&mut command, folder).unwrap_or_else(|error| {
+        panic!("redis-server cannot be started: {error}; install it, on Debian with `apt-get install redis-server`")
+    });
+    wait_until_ready(&mut process, port, &log).await;
+    process
 }
 
-impl Process {
-    async fn start(folder: &Path, port: u16, arguments: &[String]) -> Self {
-        let log = folder.join("redis.log");
-        let server = Command::new("redis-server")
-            .args(["--bind", "127.0.0.1", "--save", ""])
-            .args(["--appendonly", "yes", "--appendfsync", "always"])
-            .arg("--dir")
-            .arg(folder)
-            .arg("--logfile")
-            .arg(&log)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|error| {
-                panic!("redis-server cannot be started: {error}; install it, on Debian with `apt-get install redis-server`")
-            });
-        let watchdog = watchdog(server.id(), folder);
-        let mut process = Self { server, watchdog };
-        process.wait_until_ready(port, &log).await;
-        process
-    }
-
-    async fn wait_until_ready(&mut self, port: u16, log: &PathBuf) {
-        let deadline = Instant::now() + START_DEADLINE;
-        loop {
-            let ended = self.server.try_wait().unwrap();
-            let text = std::fs::read_to_string(log).unwrap_or_default();
-            assert!(
-                ended.is_none() && Instant::now() < deadline,
-                "redis-server did not start ({ended:?}):\n{text}"
-            );
-            let loaded = text
-                .rsplit_once("Server initialized")
-                .is_some_and(|(_, rest)| rest.contains("Ready to accept connections"));
-            if loaded && TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
+async fn wait_until_ready(process: &mut Process, port: u16, log: &Path) {
+    let deadline = Instant::now() + START_DEADLINE;
+    loop {
+        let ended = process.ended();
+        let text = std::fs::read_to_string(log).unwrap_or_default();
+        assert!(
+            ended.is_none() && Instant::now() < deadline,
+            "redis-server did not start ({ended:?}):\n{text}"
+        );
+        let loaded = text
+            .rsplit_once("Server initialized")
+            .is_some_and(|(_, rest)| rest.contains("Ready to accept connections"));
+        if loaded && TcpStream::connect(("127.0.0.1", port)).is_ok() {
+            return;
         }
-    }
-
-    fn kill(&mut self) {
-        // The watchdog goes first: later the server's number may be another process's.
-        for child in [&mut self.watchdog, &mut self.server] {
-            child.kill().unwrap_or_default();
-            child.wait().map(drop).unwrap_or_default();
-        }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.kill();
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

@@ -1,12 +1,25 @@
-//! A small service on Postgres: its handler leaves one row per run that was committed.
+//! A small service on any database: its handler leaves one row per run that was committed, and
+//! does what its event says, also what no handler should.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use eventflow::prelude::*;
 use sqlx::PgPool;
+
+pub use self::postgres::{Work, do_work};
+
+/// The table of the handlers' effects. It takes any number of rows per event.
+pub const CREATE_EFFECTS: &str =
+    "CREATE TABLE effects (event_id TEXT NOT NULL, done_by TEXT NOT NULL, causation_id TEXT)";
+
+const WRITE_EFFECT: &str =
+    "INSERT INTO effects (event_id, done_by, causation_id) VALUES ($1, $2, $3)";
 
 /// Asks for some work.
 #[derive(Debug, Clone, Serialize, Deserialize, Event)]
@@ -16,9 +29,32 @@ pub struct WorkRequested {
     /// How long the work takes, in milliseconds.
     #[serde(default)]
     pub takes_ms: u32,
-    /// The work fails always.
+    /// How the work ends.
     #[serde(default)]
-    pub fails: bool,
+    pub end: End,
+}
+
+/// How work ends, once its effect is written and its time is over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// It is done.
+    #[default]
+    Done,
+    /// It fails in every run.
+    Fail,
+    /// It fails in the first run.
+    FailOnce,
+    /// It cannot be done: no retry helps.
+    Refuse,
+    /// The handler panics.
+    Panic,
+    /// The process aborts.
+    Abort,
+    /// The handler never answers.
+    Hang,
+    /// It is done, but the handler blocks its thread for the work's time instead of waiting.
+    Block,
 }
 
 impl WorkRequested {
@@ -27,14 +63,63 @@ impl WorkRequested {
         Self {
             work_id: Uuid::now_v7(),
             takes_ms,
-            fails: false,
+            end: End::Done,
+        }
+    }
+
+    /// Work that ends like this, at once.
+    pub fn ending(end: End) -> Self {
+        Self {
+            end,
+            ..Self::taking(0)
+        }
+    }
+
+    async fn run(&self, attempt: u32) -> Result<(), Failure> {
+        let time = Duration::from_millis(self.takes_ms.into());
+        if self.end == End::Block {
+            block(time);
+            return Ok(());
+        }
+        tokio::time::sleep(time).await;
+        match self.end {
+            End::Done | End::Block => Ok(()),
+            End::FailOnce if attempt > 1 => Ok(()),
+            End::Fail | End::FailOnce => Err(Failure::retry("the work failed")),
+            End::Refuse => Err(Failure::dead_letter("the work cannot be done")),
+            End::Panic => panic!("the work panicked"),
+            End::Abort => std::process::abort(),
+            End::Hang => std::future::pending().await,
         }
     }
 }
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "what a handler must not do is the subject"
+)]
+fn block(time: Duration) {
+    std::thread::sleep(time);
+}
+
+/// Asks to take work back: an event that only the next version of the service knows.
+#[derive(Debug, Clone, Serialize, Deserialize, Event)]
+pub struct WorkCancelled {
+    #[event(aggregate_id)]
+    pub work_id: Uuid,
+}
+
+/// What the stream `work` carries.
 #[derive(Debug, EventSet)]
 pub enum WorkEvents {
     Requested(WorkRequested),
+}
+
+/// What the stream `work` carries from the next version on.
+#[derive(Debug, EventSet)]
+pub enum NextWorkEvents {
+    Requested(WorkRequested),
+    Cancelled(WorkCancelled),
 }
 
 /// How often handlers ran, committed or not.
@@ -54,42 +139,66 @@ pub struct WorkState {
     pub runs: Runs,
 }
 
-#[handler]
-pub async fn do_work(
-    event: WorkRequested,
-    State(state): State<WorkState>,
-    tx: &mut PgConnection,
-    meta: &Metadata,
-) -> Result<(), Failure> {
-    state.runs.0.fetch_add(1, Ordering::SeqCst);
-    sqlx::query("INSERT INTO effects (event_id, done_by, causation_id) VALUES ($1, $2, $3)")
-        .bind(&meta.event_id)
-        .bind(&state.name)
-        .bind(&meta.causation_id)
-        .execute(&mut *tx)
-        .await?;
-    sqlx::query("SELECT pg_sleep($1)")
-        .bind(f64::from(event.takes_ms) / 1e3)
-        .execute(&mut *tx)
-        .await?;
-    if event.fails {
-        return Err(Failure::retry("the work failed"));
-    }
-    Ok(())
+macro_rules! work_on {
+    ($database:ident, $Connection:ty) => {
+        pub mod $database {
+            use super::*;
+
+            #[handler]
+            pub async fn do_work(
+                event: WorkRequested,
+                State(state): State<WorkState>,
+                tx: &mut $Connection,
+                meta: &Metadata,
+            ) -> Result<(), Failure> {
+                write(&state, tx, meta).await?;
+                event.run(meta.attempt).await
+            }
+
+            #[handler]
+            pub async fn cancel_work(
+                _event: WorkCancelled,
+                State(state): State<WorkState>,
+                tx: &mut $Connection,
+                meta: &Metadata,
+            ) -> Result<(), Failure> {
+                write(&state, tx, meta).await
+            }
+
+            async fn write(
+                state: &WorkState,
+                tx: &mut $Connection,
+                meta: &Metadata,
+            ) -> Result<(), Failure> {
+                state.runs.0.fetch_add(1, Ordering::SeqCst);
+                tracing::info!(event_id = meta.event_id, "work begins");
+                sqlx::query(WRITE_EFFECT)
+                    .bind(&meta.event_id)
+                    .bind(&state.name)
+                    .bind(&meta.causation_id)
+                    .execute(tx)
+                    .await?;
+                Ok(())
+            }
+
+            #[router(events = WorkEvents, handlers(do_work))]
+            #[derive(Debug)]
+            pub struct Work;
+
+            /// The next version of the service.
+            #[router(events = NextWorkEvents, handlers(do_work, cancel_work))]
+            #[derive(Debug)]
+            pub struct NextWork;
+        }
+    };
 }
 
-#[router(events = WorkEvents, handlers(do_work))]
-#[derive(Debug)]
-pub struct Work;
+work_on!(postgres, PgConnection);
+work_on!(sqlite, SqliteConnection);
 
-/// Creates the table of the handler's effects. It takes any number of rows per event.
+/// Creates the table of the handlers' effects.
 pub async fn create_effects(pool: &PgPool) {
-    sqlx::query(
-        "CREATE TABLE effects (event_id TEXT NOT NULL, done_by TEXT NOT NULL, causation_id TEXT)",
-    )
-    .execute(pool)
-    .await
-    .unwrap();
+    sqlx::query(CREATE_EFFECTS).execute(pool).await.unwrap();
 }
 
 /// Committed effects, and how many events have them.

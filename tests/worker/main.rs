@@ -1,46 +1,118 @@
-//! A worker process for tests that kill it: `worker REDIS_URL POSTGRES_URL GROUP LEASE_MS`.
-//!
-//! Runs until its standard input ends.
+//! A worker process for tests that signal and kill it; see `support/worker.rs`.
 
 #![allow(
+    clippy::exit,
     clippy::expect_used,
-    clippy::panic,
-    reason = "a worker that cannot start should fail its test"
+    clippy::print_stdout,
+    reason = "a worker that cannot start should fail its test; its report is for the test"
 )]
 
-use std::time::Duration;
-
-use eventflow::prelude::*;
-use eventflow_tests::work::{Work, WorkState};
-use tokio::io::AsyncReadExt;
+use eventflow::{
+    RedisStream, Source,
+    consumer::{ConsumerBuilder, UnknownEvents},
+    inbox::backoff::Backoff,
+    prelude::*,
+    router::{Dispatch, Router},
+};
+use eventflow_tests::{
+    work::{WorkState, postgres, sqlite},
+    worker::{InboxAt, Job, Version, WorkerConfig},
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
 
 #[tokio::main]
 async fn main() -> eventflow::Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [redis, postgres, group, lease] = arguments.as_slice() else {
-        panic!("usage: worker REDIS_URL POSTGRES_URL GROUP LEASE_MS");
-    };
-    let lease = Duration::from_millis(lease.parse().expect("the lease is a number"));
-    let inbox = PgInbox::connect(postgres).await?;
-    let stream = RedisStream::builder(redis)
-        .stream("work")
-        .group(group)
-        .connect()
-        .await?;
-    let state = WorkState {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
+    let argument = std::env::args().nth(1).expect("usage: worker CONFIG");
+    let config: WorkerConfig = serde_json::from_str(&argument).expect("CONFIG is a `WorkerConfig`");
+    match &config.inbox {
+        InboxAt::Postgres(url) => {
+            let inbox = PgInbox::connect(url).await?;
+            match config.version {
+                Version::Current => run(&config, inbox, postgres::Work::new(state())).await,
+                Version::Next => run(&config, inbox, postgres::NextWork::new(state())).await,
+            }
+        }
+        InboxAt::Sqlite(file) => {
+            let inbox = SqliteInbox::open(file).await?;
+            match config.version {
+                Version::Current => run(&config, inbox, sqlite::Work::new(state())).await,
+                Version::Next => run(&config, inbox, sqlite::NextWork::new(state())).await,
+            }
+        }
+    }
+}
+
+fn state() -> WorkState {
+    WorkState {
         name: format!("worker-{}", std::process::id()),
         ..WorkState::default()
-    };
+    }
+}
 
-    Consumer::builder(stream, inbox, Work::new(state))
-        .lease(lease)
-        .claim_idle(lease)
-        .poll_interval(Duration::from_millis(50))
+async fn run<I, T>(
+    config: &WorkerConfig,
+    inbox: I,
+    router: Router<T, I, WorkState>,
+) -> eventflow::Result<()>
+where
+    I: Inbox,
+    T: Dispatch<I, WorkState>,
+{
+    if config.job == Job::Migrate {
+        return inbox.migrate().await;
+    }
+    let mut stream = RedisStream::builder(&config.redis)
+        .stream("work")
+        .group(&config.group);
+    if let Some(reader) = &config.reader {
+        stream = stream.consumer(reader);
+    }
+    let builder = Consumer::builder(stream.connect().await?, inbox, router);
+    let report = tune(builder, config)
         .build()?
-        .run_until(async {
-            let mut rest = Vec::new();
-            tokio::io::stdin().read_to_end(&mut rest).await
-        })
+        .run_until(terminated())
         .await?;
+    println!("{report:#?}");
     Ok(())
+}
+
+fn tune<Src: Source, I: Inbox, S>(
+    builder: ConsumerBuilder<Src, I, S>,
+    config: &WorkerConfig,
+) -> ConsumerBuilder<Src, I, S> {
+    let unknown = if config.leaves_unknown {
+        UnknownEvents::Leave
+    } else {
+        UnknownEvents::DeadLetter
+    };
+    builder
+        .workers(config.workers)
+        .batch_size(config.batch_size)
+        .max_retries(config.max_retries)
+        .backoff(Backoff::new(config.backoff, config.backoff).without_jitter())
+        .block(config.block)
+        .poll_interval(config.poll)
+        .lease(config.lease)
+        .claim_idle(config.claim_idle)
+        .handler_timeout(config.handler_timeout)
+        .grace(config.grace)
+        .keep_processed(config.keep_processed)
+        .unknown_events(unknown)
+}
+
+/// Completes at the first SIGTERM; the second ends the process at once.
+async fn terminated() {
+    let mut terminations = signal(SignalKind::terminate()).expect("signals can be waited for");
+    terminations.recv().await;
+    tokio::spawn(async move {
+        terminations.recv().await;
+        std::process::exit(128 + SignalKind::terminate().as_raw_value());
+    });
 }

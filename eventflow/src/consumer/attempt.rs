@@ -13,6 +13,7 @@ use crate::{
     delivery::{Delivery, Reservation, Writes},
     envelope::DecodeError,
     error::{BoxError, chain},
+    fail_point::{self, Point},
     handler::Failure,
     inbox::{Inbox, LossKind, Row, Settlement, Unit, UnitLost},
     layer::timeout::TimedOut,
@@ -49,6 +50,9 @@ where
     }
     reservation.fill(unit);
     let mut outcome = engine.finish_call(row, call).await;
+    if let Err(error) = fail_point::reach(Point::InHandler).await {
+        return Attempt::Lost(LossKind::Infrastructure, error.into(), None);
+    }
     let (mut unit, writes) = match delivery.slot().empty(PATIENCE).await {
         Ok(taken) => taken,
         Err(lost) => return Attempt::Lost(lost.kind(), lost.into(), outcome.into_failure()),

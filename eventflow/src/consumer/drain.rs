@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::{
     Consumer, Report,
+    due::claim_batch,
     ingest::{Acknowledgements, take_in},
     lease, recovery,
     worker::run,
@@ -148,8 +149,7 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
     /// Handles one batch of waiting rows; `false` if there was none.
     async fn claim(&self, due: Due, seen: &mut Seen) -> Result<bool> {
         let engine = &self.engine;
-        let limit = u32::try_from(engine.settings.batch_size).unwrap_or(u32::MAX);
-        let rows = engine.inbox.claim(&engine.holder, due, limit).await?;
+        let rows = claim_batch(engine, due).await?;
         if rows.is_empty() {
             return Ok(false);
         }

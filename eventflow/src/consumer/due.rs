@@ -6,7 +6,8 @@ use tokio::sync::mpsc;
 
 use super::{engine::Engine, outage::Outage};
 use crate::{
-    error::chain,
+    error::{Result, chain},
+    fail_point::{self, Point},
     inbox::{Due, Inbox, Row},
 };
 
@@ -32,8 +33,7 @@ where
         let Ok(room) = room else {
             return;
         };
-        let limit = u32::try_from(engine.settings.batch_size).unwrap_or(u32::MAX);
-        match engine.inbox.claim(&engine.holder, Due::Now, limit).await {
+        match claim_batch(&engine, Due::Now).await {
             Ok(rows) if rows.is_empty() => {
                 drop(room);
                 outage.over();
@@ -57,6 +57,19 @@ where
             }
         }
     }
+}
+
+/// Claims one batch of waiting rows.
+pub(super) async fn claim_batch<Src, I: Inbox>(
+    engine: &Engine<Src, I>,
+    due: Due,
+) -> Result<Vec<Row>> {
+    let limit = u32::try_from(engine.settings.batch_size).unwrap_or(u32::MAX);
+    let rows = engine.inbox.claim(&engine.holder, due, limit).await?;
+    if !rows.is_empty() {
+        fail_point::reach(Point::AfterClaim).await?;
+    }
+    Ok(rows)
 }
 
 /// Releases rows that were never taken on, so they do not count as handed back.

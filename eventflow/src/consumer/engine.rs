@@ -15,6 +15,7 @@ use super::{
 use crate::{
     delivery::Delivery,
     error::{BoxError, chain},
+    fail_point::{self, Point},
     inbox::{Holder, Inbox, Lease, LossKind, Row, Settlement, Status, Unit, UnitLost},
 };
 
@@ -108,8 +109,11 @@ impl<Src: Send + Sync + 'static, I: Inbox> Engine<Src, I> {
 
     async fn try_settle(&self, settlements: &[Settlement]) -> Result<(), UnitLost> {
         let mut unit = self.inbox.begin().await?;
+        fail_point::reach(Point::BeforeSettle).await?;
         let settled = unit.settle(settlements).await?;
+        fail_point::reach(Point::BeforeCommit).await?;
         unit.commit().await?;
+        fail_point::reach(Point::AfterSettleCommit).await?;
         self.note_settled(settlements, &settled);
         Ok(())
     }

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     envelope::Payload,
     error::{Error, Result, chain},
+    fail_point::{self, Point},
     inbox::{Arrival, Inbox, Insertion, Row},
     stream::{Batch, Entry, EntryId, Source},
 };
@@ -31,9 +32,7 @@ where
     let mut outage = Outage::new("reading the stream");
     let mut acknowledged = Acknowledgements::default();
     while let Some(room) = room(&engine, &queue).await {
-        let block = engine.settings.block;
-        let read = engine.source.read(engine.settings.batch_size, Some(block));
-        let batch = match read.await {
+        let batch = match read_batch(&engine).await {
             Ok(batch) => batch,
             Err(error) => {
                 drop(room);
@@ -49,6 +48,18 @@ where
         }
     }
     acknowledged.flush(&engine).await;
+}
+
+async fn read_batch<Src: Source, I: Inbox>(engine: &Engine<Src, I>) -> Result<Batch> {
+    let settings = &engine.settings;
+    let read = engine
+        .source
+        .read(settings.batch_size, Some(settings.block));
+    let batch = read.await?;
+    if !batch.is_empty() {
+        fail_point::reach(Point::AfterRead).await?;
+    }
+    Ok(batch)
 }
 
 /// Takes over what other consumers of the group have left pending, until the consumer stops.
@@ -215,7 +226,7 @@ impl<'b> Storing<'b> {
             let batch: Vec<_> = part.iter().map(|(_, arrival)| arrival.clone()).collect();
             let inserted = match batch.len() {
                 0 => Ok(Insertion::default()),
-                _ => engine.inbox.insert(&engine.holder, batch).await,
+                _ => insert(engine, batch).await,
             };
             match inserted {
                 Ok(insertion) => self.stored.absorb(insertion),
@@ -257,7 +268,7 @@ where
             payload: Payload::empty(),
             ..arrival
         };
-        match engine.inbox.insert(&engine.holder, vec![with_raw]).await {
+        match insert(engine, vec![with_raw]).await {
             Err(error) if error.is_transient() => return Err(error),
             Err(_) => {}
             Ok(insertion) => return Ok(insertion),
@@ -271,10 +282,16 @@ where
         "entry kept as a dead letter"
     );
     engine.counters.malformed.one();
-    engine
-        .inbox
-        .insert(&engine.holder, vec![quarantine(entry, &reason)])
-        .await
+    insert(engine, vec![quarantine(entry, &reason)]).await
+}
+
+async fn insert<Src, I: Inbox>(
+    engine: &Engine<Src, I>,
+    arrivals: Vec<Arrival>,
+) -> Result<Insertion> {
+    let insertion = engine.inbox.insert(&engine.holder, arrivals).await?;
+    fail_point::reach(Point::AfterCommit).await?;
+    Ok(insertion)
 }
 
 /// Entries whose rows are committed and that are yet to be acknowledged.
@@ -299,7 +316,12 @@ impl Acknowledgements {
         if self.waiting.is_empty() {
             return;
         }
-        match engine.source.acknowledge(&self.waiting).await {
+        let acknowledging = async {
+            fail_point::reach(Point::BeforeAck).await?;
+            engine.source.acknowledge(&self.waiting).await?;
+            fail_point::reach(Point::AfterAck).await
+        };
+        match acknowledging.await {
             Ok(()) => self.waiting.clear(),
             Err(error) => tracing::warn!(
                 entries = self.waiting.len(),

@@ -3,7 +3,8 @@
 //! Data flows one way, one loop per file: `ingest` reads the stream, stores and acknowledges;
 //! `due` claims rows whose time has come; `worker` takes rows from either and runs them by their
 //! route, in a `unit` of work or `concurrent`ly; `recovery` runs rows of workers that died;
-//! `lease` keeps what this process holds; `retention` deletes what is done.
+//! `lease` keeps what this process holds; `retention` deletes what is done; `parked` releases what
+//! was left for this deploy.
 //!
 //! The states of a row are [`inbox`](crate::inbox)'s part, the choice of a handler
 //! [`router`](mod@crate::router)'s.
@@ -21,6 +22,7 @@ mod ingest;
 mod lease;
 mod outage;
 mod outcome;
+mod parked;
 mod recovery;
 mod report;
 mod retention;
@@ -159,26 +161,11 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
             outage.wait(&error).await;
         }
         let mut outage = Outage::new("releasing rows left for this deploy");
-        while let Err(error) = self.unpark().await {
+        while let Err(error) = parked::unpark(engine).await {
             if !error.is_transient() {
                 return Err(error);
             }
             outage.wait(&error).await;
-        }
-        Ok(())
-    }
-
-    /// Releases rows that were left for a deploy that knows their type.
-    async fn unpark(&self) -> Result<()> {
-        let engine = &self.engine;
-        let consumer = &engine.holder.consumer;
-        let known = engine.dispatcher.routes().event_types();
-        let unparked = engine.inbox.unpark(consumer, known).await?;
-        if unparked > 0 {
-            tracing::info!(
-                rows = unparked,
-                "rows that were left for this deploy are due now"
-            );
         }
         Ok(())
     }
@@ -224,6 +211,7 @@ fn spawn_loops<Src: Source, I: Inbox>(engine: &Arc<Engine<Src, I>>) -> JoinSet<(
     loops.spawn(due::claim(Arc::clone(engine), sender));
     loops.spawn(recovery::recover(Arc::clone(engine)));
     loops.spawn(retention::purge(Arc::clone(engine)));
+    loops.spawn(parked::release(Arc::clone(engine)));
     loops
 }
 

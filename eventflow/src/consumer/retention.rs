@@ -4,7 +4,11 @@
 use std::{sync::Arc, time::Duration};
 
 use super::engine::Engine;
-use crate::{error::chain, inbox::Inbox};
+use crate::{
+    error::{Error, chain},
+    fail_point::{self, Point},
+    inbox::Inbox,
+};
 
 const BATCH: u32 = 1_000;
 const INTERVAL: Duration = Duration::from_mins(1);
@@ -18,7 +22,14 @@ where
     let retention = engine.settings.retention;
     let consumer = &engine.holder.consumer;
     while !engine.stopping.is_cancelled() {
-        let pause = match engine.inbox.purge(consumer, retention, BATCH).await {
+        let purging = async {
+            let purged = engine.inbox.purge(consumer, retention, BATCH).await?;
+            if purged > 0 {
+                fail_point::reach(Point::InRetention).await?;
+            }
+            Ok::<_, Error>(purged)
+        };
+        let pause = match purging.await {
             Ok(purged) => {
                 engine.counters.purged.add(purged);
                 // A full batch may have more behind it.

@@ -26,7 +26,8 @@ pub enum UnknownEvents {
     DeadLetter,
     /// Acknowledges and counts them; no row is kept.
     Ignore,
-    /// Leaves them for a later deploy: `pending`, until a consumer that knows the type starts.
+    /// Leaves them for a later deploy: `pending`, until a consumer that knows the type runs. It
+    /// looks for them when it starts, and then as often as a lease lasts.
     Leave,
 }
 

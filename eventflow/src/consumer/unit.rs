@@ -14,6 +14,7 @@ use super::{
 use crate::{
     delivery::{Delivery, Reservation},
     error::{BoxError, chain},
+    fail_point::{self, Point},
     handler::Failure,
     inbox::{Inbox, LossKind, Row, Settlement, Status, Unit, UnitLost},
 };
@@ -263,6 +264,7 @@ where
     Src: Send + Sync + 'static,
     I: Inbox,
 {
+    fail_point::reach(Point::BeforeSettle).await?;
     let settled = unit.settle(settlements).await?;
     let overtaken = settlements.iter().find(|settlement| {
         settlement.status == Status::Processed && !settled.contains(&settlement.lease)
@@ -272,7 +274,9 @@ where
         engine.note_lease_lost(settlement.lease);
         return Err(UnitLost::lease_lost());
     }
+    fail_point::reach(Point::BeforeCommit).await?;
     unit.commit().await?;
+    fail_point::reach(Point::AfterSettleCommit).await?;
     engine.note_settled(settlements, &settled);
     Ok(())
 }

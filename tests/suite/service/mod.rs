@@ -1,7 +1,6 @@
 //! Whole services on real Redis and real Postgres.
 
 mod examples;
-mod killed;
 mod python;
 mod readme;
 mod two_consumers;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use eventflow::prelude::*;
 use eventflow_tests::{
     eventually,
-    work::{WorkRequested, WorkState, effects, rows_in},
+    work::{End, WorkRequested, WorkState, effects, rows_in},
 };
 
 use super::{Running, Site};
@@ -40,10 +40,7 @@ async fn a_handler_error_is_retried_then_kept_and_ends_nothing() {
     let site = Site::start().await;
     let sink = site.sink().await;
     let consumer = Running::start(&site, "billing", "rust").await;
-    let fails = WorkRequested {
-        fails: true,
-        ..WorkRequested::taking(0)
-    };
+    let fails = WorkRequested::ending(End::Fail);
 
     sink.publish(&fails).await.unwrap();
     site.await_rows("dead_letter", 1).await;

@@ -12,6 +12,7 @@ use super::{
     OrderPlaced, ParcelShipped, PriceAsked, ShopEvents,
     script::{Call, Parcel, ParcelScript, Script},
 };
+use crate::worker::InboxAt;
 
 /// A database with an inbox, and what cases do to it in SQL.
 pub trait Database: Sized + Send + Sync + 'static {
@@ -29,6 +30,9 @@ pub trait Database: Sized + Send + Sync + 'static {
     fn create() -> impl Future<Output = Self> + Send;
 
     fn inbox(&self) -> Self::Inbox;
+
+    /// Where another process finds it.
+    fn at(&self) -> InboxAt;
 
     /// Writes an effect.
     fn write(
@@ -53,7 +57,7 @@ pub trait Database: Sized + Send + Sync + 'static {
 pub struct Sqlite {
     inbox: SqliteInbox,
     beside: sqlx::SqlitePool,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Sqlite {
@@ -67,8 +71,12 @@ impl Sqlite {
         Self {
             inbox,
             beside,
-            _folder: folder,
+            folder,
         }
+    }
+
+    fn at(&self) -> InboxAt {
+        InboxAt::Sqlite(self.folder.path().join("shop.db"))
     }
 }
 
@@ -77,18 +85,37 @@ impl Sqlite {
 pub struct Postgres {
     inbox: PgInbox,
     beside: sqlx::PgPool,
+    url: String,
 }
 
 impl Postgres {
     async fn open() -> Self {
         let database = crate::postgres::Database::create().await;
-        let inbox = PgInbox::connect(database.url()).await.unwrap();
+        Self::of(database.url()).await
+    }
+
+    /// A database of a server that the test has started.
+    pub async fn of(url: &str) -> Self {
+        let inbox = PgInbox::connect(url).await.unwrap();
         let beside = sqlx::postgres::PgPoolOptions::new()
             .max_connections(2)
-            .connect(database.url())
+            .connect(url)
             .await
             .unwrap();
-        Self { inbox, beside }
+        Self {
+            inbox,
+            beside,
+            url: url.to_owned(),
+        }
+    }
+
+    /// The database's URL.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    fn at(&self) -> InboxAt {
+        InboxAt::Postgres(self.url.clone())
     }
 }
 
@@ -108,6 +135,10 @@ macro_rules! database {
 
             fn inbox(&self) -> $Inbox {
                 self.inbox.clone()
+            }
+
+            fn at(&self) -> InboxAt {
+                Self::at(self)
             }
 
             async fn write(tx: &mut $Connection, name: &str) -> Result<(), sqlx::Error> {

@@ -3,7 +3,10 @@
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
 use super::{failed, sql::Table};
-use crate::error::{Error, ErrorKind};
+use crate::{
+    error::{Error, ErrorKind},
+    fail_point::{self, Point},
+};
 
 const INBOX: &str = include_str!("../../../migrations/postgres/0001_inbox.sql");
 const INDEXES: &str = include_str!("../../../migrations/postgres/0001_indexes.sql");
@@ -107,6 +110,7 @@ pub(super) async fn migrate(
         record(&mut transaction, table).await.map_err(failed)?;
     }
     check(&mut transaction, table).await?;
+    fail_point::reach(Point::InMigration).await?;
     transaction.commit().await.map_err(failed)
 }
 

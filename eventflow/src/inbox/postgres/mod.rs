@@ -27,6 +27,7 @@ use self::{
 };
 use crate::{
     error::{Error, ErrorKind},
+    fail_point,
     inbox::{
         Arrival, Counts, DeadLetter, Demand, Due, Holder, Inbox, Insertion, Lease, Recovery,
         Retention, Row, UnitLost,
@@ -217,7 +218,12 @@ impl Inbox for PgInbox {
             .bind(holder.consumer.clone())
             .bind(holder.name.clone())
             .bind(micros(holder.lease));
-        let rows = self.rows("events could not be stored", statement).await?;
+        let (pool, table) = (self.pool.clone(), self.settings.table.clone());
+        let rows = uncut(async move {
+            let rows = fail_point::insert(&pool, statement).await;
+            rows.map_err(|error| failed(format!("events could not be stored in {table}"), error))
+        })
+        .await?;
         let entered = self.read(&rows, |row| {
             let status: String = row.try_get("status")?;
             Ok((status, record(row)?))

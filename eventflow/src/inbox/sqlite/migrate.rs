@@ -4,6 +4,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, SqliteConnection};
 
 use crate::{
     error::{Error, ErrorKind},
+    fail_point::{self, Point},
     inbox::identifier::Identifier,
 };
 
@@ -93,6 +94,7 @@ pub(super) async fn migrate(
         .map_err(failed)?;
     }
     check(&mut transaction, table).await?;
+    fail_point::reach(Point::InMigration).await?;
     transaction.commit().await.map_err(failed)
 }
 

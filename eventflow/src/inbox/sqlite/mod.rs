@@ -25,6 +25,7 @@ use self::{
 };
 use crate::{
     error::{Error, ErrorKind},
+    fail_point,
     inbox::{
         Arrival, Counts, DeadLetter, Demand, Due, Holder, Inbox, Insertion, Lease, Recovery,
         Retention, Row, UnitLost,
@@ -207,13 +208,13 @@ impl Inbox for SqliteInbox {
             .bind(holder.consumer.clone())
             .bind(holder.name.clone())
             .bind(micros(holder.lease));
-        let rows = self
-            .rows(
-                &self.database.writer,
-                "events could not be stored",
-                statement,
-            )
-            .await?;
+        let database = Arc::clone(&self.database);
+        let rows = uncut(async move {
+            let rows = fail_point::insert(&database.writer, statement).await;
+            let table = &database.table;
+            rows.map_err(|error| failed(format!("events could not be stored in {table}"), error))
+        })
+        .await?;
         let entered = self.read(&rows, |row| {
             let status: String = row.try_get("status")?;
             Ok((status, record(row)?))

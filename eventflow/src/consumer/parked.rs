@@ -1,0 +1,45 @@
+//! Releases rows that were left for a deploy that knows their type: when the consumer starts, and
+//! then as often as a lease lasts, since workers of the version before it may still leave more.
+
+use std::sync::Arc;
+
+use super::engine::Engine;
+use crate::{
+    error::{Result, chain},
+    inbox::Inbox,
+};
+
+/// Releases until the consumer stops.
+pub(super) async fn release<Src, I>(engine: Arc<Engine<Src, I>>)
+where
+    Src: Send + Sync + 'static,
+    I: Inbox,
+{
+    loop {
+        tokio::select! {
+            () = engine.stopping.cancelled() => return,
+            () = tokio::time::sleep(engine.settings.lease) => {}
+        }
+        if let Err(error) = unpark(&engine).await {
+            tracing::warn!(
+                error = chain(&error),
+                "rows that were left for this deploy could not be released yet"
+            );
+        }
+    }
+}
+
+/// Makes the rows due that this consumer's service knows.
+pub(super) async fn unpark<Src, I: Inbox>(engine: &Engine<Src, I>) -> Result<()> {
+    let consumer = &engine.holder.consumer;
+    let known = engine.dispatcher.routes().event_types();
+    let unparked = engine.inbox.unpark(consumer, known).await?;
+    if unparked > 0 {
+        tracing::info!(
+            rows = unparked,
+            "rows that were left for this deploy are due now"
+        );
+        engine.due_changed.notify_one();
+    }
+    Ok(())
+}

@@ -1,0 +1,193 @@
+//! Rows K1 to K6: a worker process dies between two steps of an event, and another goes on.
+
+use std::time::Duration;
+
+use eventflow::Envelope;
+use eventflow_tests::{
+    eventually,
+    shop::{Database, Postgres},
+    site::Site,
+    work::{End, WorkRequested},
+    worker::{Worker, WorkerReport},
+};
+use sqlx::{Connection, PgConnection};
+
+use super::{DEADLINE, dies_at};
+
+on_every_database!(
+    another_worker_finishes_what_a_killed_one_had_begun,
+    k1_killed_after_read_before_insert,
+    k1_restarted_under_its_name_after_read,
+    k2_killed_after_insert_before_commit,
+    k3_killed_after_commit_before_ack,
+    k4_killed_after_claim_before_handler,
+    k5_killed_inside_the_handlers_transaction,
+    k6_killed_after_the_handlers_commit,
+);
+
+/// A handful of events that are done at once.
+async fn some_work<D: Database>(site: &Site<D>) -> Vec<String> {
+    site.publish((0..5).map(|_| WorkRequested::taking(0))).await
+}
+
+/// Another worker does all that is left: each event has one effect, and all are acknowledged.
+async fn finish<D: Database>(site: &Site<D>, ids: &[String]) -> WorkerReport {
+    let mut worker = Worker::start(&site.worker());
+    site.await_rows("processed", ids).await;
+    site.await_acknowledged("billing").await;
+    let report = worker.stop().await;
+    assert_eq!(site.effects().await, ids);
+    report
+}
+
+async fn another_worker_finishes_what_a_killed_one_had_begun<D: Database>() {
+    let site = Site::<D>::start().await;
+    let events = (0..150).map(|_| WorkRequested::taking(10));
+    let ids = site.publish(events).await;
+
+    let mut first = Worker::start(&site.worker());
+    eventually(DEADLINE, async || !site.effects().await.is_empty()).await;
+    first.kill();
+
+    let before = site.effects().await.len();
+    assert!(before < 150, "the worker was to be killed in the middle");
+    finish(&site, &ids).await;
+}
+
+async fn k1_killed_after_read_before_insert<D: Database>() {
+    let site = Site::<D>::start().await;
+    let ids = some_work(&site).await;
+
+    dies_at("after_read", &site.worker()).await;
+
+    assert_eq!(site.pending("billing").await, 5);
+    assert!(site.column("status").await.is_empty());
+    let report = finish(&site, &ids).await;
+    assert_eq!(report.count("claimed"), 5, "{report:?}");
+    assert_eq!(report.count("duplicates"), 0, "{report:?}");
+}
+
+async fn k1_restarted_under_its_name_after_read<D: Database>() {
+    let site = Site::<D>::start().await;
+    let ids = some_work(&site).await;
+    let mut config = site.worker();
+    config.reader = Some("billing-1".to_owned());
+    // Nothing of it is to be found by its idle time.
+    config.claim_idle = Duration::from_hours(1);
+
+    dies_at("after_read", &config).await;
+
+    let mut again = Worker::start(&config);
+    site.await_rows("processed", &ids).await;
+    site.await_acknowledged("billing").await;
+    let report = again.stop().await;
+    assert_eq!(site.effects().await, ids);
+    assert_eq!(report.count("claimed"), 0, "{report:?}");
+}
+
+async fn k2_killed_after_insert_before_commit<D: Database>() {
+    let site = Site::<D>::start().await;
+    let ids = some_work(&site).await;
+
+    dies_at("after_insert", &site.worker()).await;
+
+    assert_eq!(site.pending("billing").await, 5);
+    assert!(site.column("status").await.is_empty());
+    let report = finish(&site, &ids).await;
+    assert_eq!(report.count("claimed"), 5, "{report:?}");
+    assert_eq!(report.count("duplicates"), 0, "{report:?}");
+}
+
+/// A server that has the statement may commit it though nobody waits for its answer any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn k2_killed_while_the_server_inserts() {
+    let site = Site::<Postgres>::start().await;
+    let envelope = |_| Envelope::new(&WorkRequested::taking(0)).unwrap();
+    let envelopes: Vec<_> = (0..5).map(envelope).collect();
+    let mut beside = PgConnection::connect(site.database.url()).await.unwrap();
+    let mut open = beside.begin().await.unwrap();
+    // An INSERT of the same event waits for this transaction's end.
+    sqlx::query(
+        "INSERT INTO event_inbox
+            (event_id, stream_id, event_type, aggregate_id, occurred_on, payload, consumer)
+        VALUES ($1, '0-1', 'WorkRequested', gen_random_uuid(), now(), '{}', 'billing')",
+    )
+    .bind(&envelopes[2].metadata().event_id)
+    .execute(&mut *open)
+    .await
+    .unwrap();
+    let ids = site.publish_envelopes(&envelopes).await;
+    let mut worker = Worker::start(&site.worker());
+    eventually(DEADLINE, async || {
+        let waiting = "SELECT query FROM pg_stat_activity
+            WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        let queries = site.database.texts(waiting).await;
+        queries.iter().any(|query| query.contains("INSERT INTO"))
+    })
+    .await;
+
+    worker.kill();
+    open.rollback().await.unwrap();
+
+    site.await_rows("processing", &ids).await;
+    assert_eq!(site.pending("billing").await, 5);
+    let report = finish(&site, &ids).await;
+    assert_eq!(report.count("duplicates"), 5, "{report:?}");
+    assert_eq!(report.count("recovered"), 5, "{report:?}");
+}
+
+async fn k3_killed_after_commit_before_ack<D: Database>() {
+    let site = Site::<D>::start().await;
+    let ids = some_work(&site).await;
+
+    dies_at("after_commit", &site.worker()).await;
+
+    assert_eq!(site.pending("billing").await, 5);
+    assert_eq!(site.rows("processing").await, ids);
+    let report = finish(&site, &ids).await;
+    assert_eq!(report.count("duplicates"), 5, "{report:?}");
+    assert_eq!(report.count("recovered"), 5, "{report:?}");
+    assert_eq!(report.count("processed"), 5, "{report:?}");
+}
+
+/// The matrix counts the lapse as an attempt. In the design only a lapse in the recovery lane does,
+/// so that the neighbours of an event that ends its process are not charged for it.
+async fn k4_killed_after_claim_before_handler<D: Database>() {
+    let site = Site::<D>::start().await;
+    let ids = site.publish([WorkRequested::ending(End::FailOnce)]).await;
+
+    dies_at("after_claim", &site.worker()).await;
+
+    assert_eq!(site.rows("processing").await, ids);
+    assert_eq!(site.column("retry_count").await, ["1"]);
+    let report = finish(&site, &ids).await;
+    assert_eq!(report.count("recovered"), 1, "{report:?}");
+    assert_eq!(site.column("retry_count").await, ["1"]);
+}
+
+async fn k5_killed_inside_the_handlers_transaction<D: Database>() {
+    let site = Site::<D>::start().await;
+    let ids = some_work(&site).await;
+
+    dies_at("in_handler", &site.worker()).await;
+
+    assert!(site.effects().await.is_empty());
+    assert_eq!(site.rows("processing").await, ids);
+    let report = finish(&site, &ids).await;
+    assert_eq!(report.count("recovered"), 5, "{report:?}");
+    assert_eq!(site.column("retry_count").await, ["0"; 5]);
+}
+
+async fn k6_killed_after_the_handlers_commit<D: Database>() {
+    let site = Site::<D>::start().await;
+    let ids = some_work(&site).await;
+
+    dies_at("after_settle_commit", &site.worker()).await;
+
+    let done = site.effects().await;
+    assert!(!done.is_empty());
+    assert_eq!(site.rows("processed").await, done);
+    let report = finish(&site, &ids).await;
+    let left = u64::try_from(ids.len() - done.len()).unwrap();
+    assert_eq!(report.count("processed"), left, "{report:?}");
+}
