@@ -14,6 +14,12 @@ use crate::{
     stream::Entry,
 };
 
+/// The longest entry, in bytes, of which a dead letter holds them all.
+const WHOLE: usize = 16 * 1024 * 1024;
+
+/// How many bytes it holds of a longer one, which no statement could carry.
+const BEGINNING: usize = 64 * 1024;
+
 /// What an entry turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -71,7 +77,7 @@ pub(super) fn unknown_reason(event_type: &str) -> String {
     format!("no handler for events of type `{event_type}`")
 }
 
-/// A dead letter that holds the entry's bytes.
+/// A dead letter that holds the entry's bytes; of a huge entry, the first of them.
 ///
 /// Its event id is the entry's, never one that the entry names: a corrected event is no duplicate
 /// of it.
@@ -88,12 +94,20 @@ pub(super) fn quarantine(entry: &Entry, reason: &str) -> Arrival {
         stream_id: Some(entry.id.id.clone()),
         attempt: 1,
     };
+    let mut raw = wire::raw(entry);
+    let mut reason = reason.to_owned();
+    if raw.len() > WHOLE {
+        let bytes = raw.len();
+        reason = format!("{reason}; of the entry's {bytes} bytes the first {BEGINNING} are kept");
+        raw.truncate(BEGINNING);
+        raw.shrink_to_fit();
+    }
     Arrival {
         id: Uuid::now_v7(),
         metadata,
         payload: Payload::empty(),
-        raw: Some(wire::raw(entry)),
-        admission: Admission::DeadLetter(message(reason)),
+        raw: Some(raw),
+        admission: Admission::DeadLetter(message(&reason)),
         max_retries: 0,
     }
 }

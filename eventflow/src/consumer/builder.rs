@@ -78,7 +78,8 @@ where
     /// How many entries are read, and rows claimed, at once. Default: 100; 1 to 10 000.
     ///
     /// Two batches may wait in the process. Larger batches cost fewer round trips and more leases
-    /// to recover after a crash.
+    /// to recover after a crash. A read holds a whole batch in memory, however large its entries
+    /// are: where producers are not trusted, the server's `proto-max-bulk-len` limits them.
     pub fn batch_size(mut self, entries: usize) -> Self {
         self.settings.batch_size = entries;
         self
@@ -141,7 +142,8 @@ where
         self
     }
 
-    /// The largest payload in bytes; an entry over it is kept as a dead letter. Default: 1 MiB.
+    /// The largest payload in bytes; an entry over it is kept as a dead letter. Default: 1 MiB; at
+    /// most 256 MiB, which a statement can just carry.
     pub fn payload_limit(mut self, bytes: usize) -> Self {
         self.settings.limits = self.settings.limits.payload_bytes(bytes);
         self

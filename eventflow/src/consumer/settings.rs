@@ -12,6 +12,9 @@ use crate::{
 /// Beyond any use, and within what clocks and databases can add to now.
 const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
 
+/// The longest payload that may be allowed: escaped, it still fits into a statement.
+const LARGEST_PAYLOAD: usize = 256 * 1024 * 1024;
+
 const DAY: Duration = Duration::from_hours(24);
 
 /// What a consumer does with events of a type that its router does not know.
@@ -118,6 +121,10 @@ impl Settings {
             (
                 self.poll_interval >= Duration::from_millis(10),
                 "`poll_interval` must be at least 10 ms",
+            ),
+            (
+                self.limits.largest_payload() <= LARGEST_PAYLOAD,
+                "`payload_limit` must be at most 256 MiB",
             ),
             (
                 !self.handler_timeout.is_zero(),

@@ -17,6 +17,9 @@ use crate::{
     stream::Entry,
 };
 
+/// How many bytes of events one statement carries, unless a single event is larger.
+const STATEMENT_BYTES: usize = 8 * 1024 * 1024;
+
 /// An entry that is to become a row.
 struct Arriving<'b> {
     entry: &'b Entry,
@@ -26,9 +29,11 @@ struct Arriving<'b> {
 
 /// A batch that is being stored.
 ///
-/// A batch that the database refuses is halved until the refused one is alone, so that it cannot
-/// keep the others out. What is stored stays so when a later part has to be tried again.
+/// Entries may be few and large, so it is stored in parts that a statement can carry. A part that
+/// the database refuses is halved until the refused one is alone, so that it cannot keep the others
+/// out. What is stored stays so when a later part has to be tried again.
 pub(super) struct Storing<'b> {
+    /// The last is stored next.
     parts: Vec<Vec<Arriving<'b>>>,
     /// Rows of this batch to run.
     pub(super) rows: Vec<Row>,
@@ -54,7 +59,7 @@ impl<'b> Storing<'b> {
             }
         }
         Self {
-            parts: vec![arriving],
+            parts: parts_of(arriving),
             rows: Vec::new(),
             unanswered: false,
             doubtful: Vec::new(),
@@ -158,6 +163,26 @@ impl<'b> Storing<'b> {
     }
 }
 
+/// Cuts a batch into parts that a statement can carry; the first one is the last in the list.
+fn parts_of(batch: Vec<Arriving<'_>>) -> Vec<Vec<Arriving<'_>>> {
+    let mut parts = vec![Vec::new()];
+    let mut bytes = 0;
+    for arriving in batch {
+        let raw = arriving.arrival.raw.as_ref().map_or(0, Vec::len);
+        let more = raw + arriving.arrival.payload.as_str().len();
+        bytes += more;
+        if bytes > STATEMENT_BYTES {
+            parts.push(Vec::new());
+            bytes = more;
+        }
+        if let Some(part) = parts.last_mut() {
+            part.push(arriving);
+        }
+    }
+    parts.reverse();
+    parts
+}
+
 async fn insert<Src, I: Inbox>(
     engine: &Engine<Src, I>,
     arrivals: impl Iterator<Item = &Arrival> + Send,
@@ -235,5 +260,47 @@ impl<Src, I: Inbox> Engine<Src, I> {
                 );
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::stream::EntryId;
+
+    fn entry_of(bytes: usize) -> Entry {
+        Entry {
+            id: EntryId {
+                stream: Arc::from("orders"),
+                id: "1700000000000-0".to_owned(),
+            },
+            fields: vec![(b"data".to_vec(), vec![b'x'; bytes])],
+        }
+    }
+
+    #[test]
+    fn a_batch_is_stored_in_parts_that_a_statement_carries() {
+        const MIB: usize = 1024 * 1024;
+        let entries = [1, 7 * MIB, MIB, 9 * MIB, 1, 1].map(entry_of);
+        let batch = entries.iter().map(|entry| Arriving {
+            entry,
+            kind: Kind::Malformed,
+            arrival: quarantine(entry, "too large"),
+        });
+
+        let parts = parts_of(batch.collect());
+
+        let size = |arriving: &Arriving<'_>| arriving.arrival.raw.as_ref().map_or(0, Vec::len);
+        let sizes: Vec<Vec<usize>> = parts
+            .iter()
+            .rev()
+            .map(|part| part.iter().map(size).collect())
+            .collect();
+        assert_eq!(
+            sizes,
+            [vec![1, 7 * MIB], vec![MIB], vec![9 * MIB], vec![1, 1]]
+        );
     }
 }

@@ -236,7 +236,7 @@ pub struct DeadLetter {
     pub error_message: String,
     /// When it failed last; for an entry that could not be read, when it arrived.
     pub last_error_at: DateTime<Utc>,
-    /// The bytes that could not be read.
+    /// The bytes that could not be read; of an entry of more than 16 MiB, the first 64 KiB.
     pub raw: Option<Vec<u8>>,
 }
 

@@ -8,7 +8,7 @@ use eventflow_tests::shop::{Builder, Database, Script, Shop, Sqlite};
 #[tokio::test]
 async fn settings_out_of_range_are_refused_by_name() {
     let shop = Shop::<Sqlite>::open().await;
-    let cases: [(&str, fn(Builder<Sqlite>) -> Builder<Sqlite>); 12] = [
+    let cases: [(&str, fn(Builder<Sqlite>) -> Builder<Sqlite>); 13] = [
         ("`name`", |builder| builder.name("")),
         ("`name`", |builder| builder.name("x".repeat(256))),
         ("`batch_size`", |builder| builder.batch_size(0)),
@@ -26,6 +26,9 @@ async fn settings_out_of_range_are_refused_by_name() {
         }),
         ("`block`", |builder| builder.block(Duration::ZERO)),
         ("`claim_idle`", |builder| builder.claim_idle(Duration::ZERO)),
+        ("`payload_limit`", |builder| {
+            builder.payload_limit(257 * 1024 * 1024)
+        }),
         ("time", |builder| builder.handler_timeout(Duration::MAX)),
     ];
     for (setting, set) in cases {

@@ -12,6 +12,7 @@ mod kit;
 mod messages;
 mod redis_shop;
 mod shutdown;
+mod sizes;
 
 use std::{os::unix::process::ExitStatusExt, time::Duration};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use deadpool_redis::redis;
+use deadpool_redis::redis::{self, aio::MultiplexedConnection};
 use eventflow::{RedisStream, Report, consumer::ConsumerBuilder};
 use eventflow_tests::{
     redis::RedisServer,
@@ -35,9 +35,27 @@ impl<D: Database> RedisShop<D> {
                 pipeline.arg(name.as_slice()).arg(value.as_slice());
             }
         }
+        pipeline
+            .query_async(&mut self.connection().await)
+            .await
+            .unwrap()
+    }
+
+    /// Adds an entry with one field, which the server fills with so many `x`.
+    pub(super) async fn add_filled(&self, name: &str, bytes: usize) -> String {
+        redis::cmd("EVAL")
+            .arg("return redis.call('XADD', 'shop', '*', ARGV[1], string.rep('x', ARGV[2]))")
+            .arg((0, name, bytes))
+            .query_async(&mut self.connection().await)
+            .await
+            .unwrap()
+    }
+
+    /// A connection with time for large entries.
+    async fn connection(&self) -> MultiplexedConnection {
         let mut connection = self.redis.connection().await;
         connection.set_response_timeout(Duration::from_mins(1));
-        pipeline.query_async(&mut connection).await.unwrap()
+        connection
     }
 
     /// A consumer of its own, whose retries are due in an hour.

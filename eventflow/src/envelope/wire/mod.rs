@@ -70,6 +70,10 @@ impl Limits {
         self.payload_bytes = bytes;
         self
     }
+
+    pub(crate) fn largest_payload(self) -> usize {
+        self.payload_bytes
+    }
 }
 
 impl Default for Limits {

@@ -75,10 +75,13 @@ pub fn read(entry: &Entry, limits: Limits) -> Result<Envelope, Malformed> {
     Ok(Envelope::from_parts(metadata, payload))
 }
 
+/// Up to which size unreadable `data` is looked into for the event's type.
+const LONGEST_LOOKED_INTO: usize = 16 * 1024 * 1024;
+
 /// The event type that an unreadable entry names, as far as one can be made out.
 pub(crate) fn event_type_hint(entry: &Entry) -> Option<String> {
     let of_data = |data| {
-        let limits = Limits::default().payload_bytes(usize::MAX);
+        let limits = Limits::default().payload_bytes(LONGEST_LOOKED_INTO);
         Members::of_data(data, limits)
             .ok()?
             .required("event_type")
