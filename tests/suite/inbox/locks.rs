@@ -112,6 +112,19 @@ type Change = fn(PgInbox, Vec<Lease>) -> BoxFuture<'static, u64>;
 /// A change of two rows waits for the first of them before it locks the second.
 async fn locks_in_order(status: Option<Status>, change: Change) {
     let fixture = Postgres::start().await;
+    // An index would give the rows in order by chance.
+    for scan in [
+        "enable_indexscan",
+        "enable_bitmapscan",
+        "enable_indexonlyscan",
+    ] {
+        fixture
+            .change(&format!(
+                "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET {scan} = off',
+                    current_database()); END $$"
+            ))
+            .await;
+    }
     let builder = PgInbox::builder(fixture.database.url()).lock_timeout(Duration::ZERO);
     let inbox = builder.connect().await.unwrap();
     let leases = insert(&inbox, &holder("a"), &["1", "2"]).await;

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use eventflow::inbox::{Due, Holder, Recovery, Retention};
+use eventflow::inbox::{Due, Holder, Recovery, Retention, Settlement};
 use eventflow_tests::eventually;
 use serde_json::value::RawValue;
 
@@ -25,6 +25,7 @@ on_each_database! {
     a_parked_row_waits_until_its_type_is_known,
     a_second_lapse_counts_until_it_is_a_crash_loop,
     finished_rows_are_purged_in_batches,
+    a_row_without_a_lease_is_recovered,
     a_row_that_another_program_finished_is_not_held,
     a_row_that_another_program_failed_is_claimed_afresh,
     fresh_and_claimed_payloads_are_the_same_bytes,
@@ -167,21 +168,38 @@ async fn a_released_row_is_due_again_with_no_attempt_counted(fixture: impl Fixtu
     assert_eq!(rows[0].lease.token, 2);
 }
 
-async fn a_dead_letter_is_listed_requeued_and_discarded(fixture: impl Fixture) {
+async fn a_dead_letter_is_listed_requeued_and_discarded<F: Fixture>(fixture: F) {
     let inbox = fixture.inbox();
-    let leases = insert(inbox, &holder("a"), &["1", "2"]).await;
-    let dead = [0, 1].map(|index| settlement(leases[index], Status::DeadLetter));
-    settle(inbox, &dead).await;
+    let leases = insert(inbox, &holder("a"), &["new", "old"]).await;
+    let ids = [leases[0].id, leases[1].id];
+    let dead = leases.iter().map(|&lease| Settlement {
+        retry_count: 3,
+        ..settlement(lease, Status::DeadLetter)
+    });
+    settle(inbox, &dead.collect::<Vec<_>>()).await;
+    fixture
+        .change(&format!(
+            "UPDATE event_inbox SET last_error_at = {} WHERE event_id = 'old'",
+            F::in_seconds(-60)
+        ))
+        .await;
 
     let listed = inbox.dead_letters(CONSUMER, 10).await.unwrap();
-    let requeued = inbox.requeue(CONSUMER, &[leases[0].id]).await.unwrap();
-    let discarded = inbox.discard(CONSUMER, &[leases[0].id, leases[1].id]).await;
+    let of_another = inbox.requeue("shipping", &ids).await.unwrap()
+        + inbox.discard("shipping", &ids).await.unwrap();
+    let requeued = inbox.requeue(CONSUMER, &ids[..1]).await.unwrap();
+    let discarded = inbox.discard(CONSUMER, &ids).await.unwrap();
 
-    assert_eq!(listed.len(), 2);
-    assert_eq!(listed[0].error_message, "out of stock");
-    assert_eq!((requeued, discarded.unwrap()), (1, 1));
-    let counts = inbox.counts(CONSUMER).await.unwrap();
-    assert_eq!((counts.pending, counts.dead_letter), (1, 0));
+    let listed: Vec<_> = listed
+        .iter()
+        .map(|letter| (letter.id, letter.retry_count, letter.error_message.as_str()))
+        .collect();
+    assert_eq!(listed, ids.map(|id| (id, 3, "out of stock")));
+    assert_eq!((of_another, requeued, discarded), (0, 1, 1));
+    let rows = inbox.claim(&holder("b"), Due::Now, 10).await.unwrap();
+    assert_eq!((rows.len(), rows[0].retry_count), (1, 0));
+    let messages = "SELECT COALESCE(error_message, 'none') FROM event_inbox";
+    assert_eq!(fixture.texts(messages).await, ["none"]);
 }
 
 async fn a_malformed_entry_is_kept_and_not_requeued(fixture: impl Fixture) {
@@ -276,6 +294,19 @@ async fn finished_rows_are_purged_in_batches(fixture: impl Fixture) {
     assert_eq!((purge(none, none).await, purge(none, none).await), (1, 0));
     let counts = inbox.counts(CONSUMER).await.unwrap();
     assert_eq!((counts.processing, counts.failed), (1, 1));
+}
+
+/// The Python package takes a row without a lease.
+async fn a_row_without_a_lease_is_recovered(fixture: impl Fixture) {
+    let inbox = fixture.inbox();
+    insert(inbox, &holder("a"), &["1"]).await;
+    fixture
+        .change("UPDATE event_inbox SET locked_by = NULL, locked_until = NULL")
+        .await;
+
+    let recovery = inbox.recover(&holder("b")).await.unwrap();
+
+    assert!(matches!(recovery, Recovery::Run(_)), "{recovery:?}");
 }
 
 /// The Python package changes a row by its id alone, and leaves its lease as it is.
