@@ -212,11 +212,8 @@ async fn a_discard_locks_in_order() {
 async fn batches_in_opposite_orders_do_not_wait_for_each_other() {
     let fixture = Postgres::start().await;
     for round in 0..20 {
-        let batch: Vec<_> = (0..200)
-            .map(|id| arrival(&format!("{round}-{id}")))
-            .collect();
-        let reversed = batch.iter().rev().cloned().collect();
-        let inserts = [batch, reversed].map(|arrivals| {
+        let batch = || (0..200).map(|id| arrival(&format!("{round}-{id}")));
+        let inserts = [batch().collect(), batch().rev().collect()].map(|arrivals| {
             let inbox = fixture.inbox().clone();
             tokio::spawn(async move { inbox.insert(&holder("a"), arrivals).await })
         });
