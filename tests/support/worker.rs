@@ -134,6 +134,15 @@ impl Worker {
         self.process.signal(signal);
     }
 
+    /// Whether a SIGSTOP has reached the process.
+    pub fn is_paused(&self) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id()));
+        let status = status.unwrap_or_default();
+        // The state follows the name, which is in parentheses.
+        let state = status.rsplit_once(") ");
+        state.is_some_and(|(_, rest)| rest.starts_with('T'))
+    }
+
     /// Kills the process with SIGKILL.
     pub fn kill(&mut self) {
         self.process.kill();

@@ -205,8 +205,8 @@ async fn a_worker_works_pauses_and_reports() {
     site.await_rows("processed", &first).await;
 
     worker.signal(Signal::STOP);
+    eventually(DEADLINE, async || worker.is_paused()).await;
     let second = site.publish([WorkRequested::taking(0)]).await;
-    tokio::time::sleep(A_WHILE).await;
     assert_eq!(site.effects().await, first);
     worker.signal(Signal::CONT);
     eventually(DEADLINE, async || site.effects().await.len() == 2).await;
