@@ -131,11 +131,6 @@ fn reason(failure: &Failure) -> String {
 }
 
 impl<Src, I: Inbox> Engine<Src, I> {
-    pub(super) fn deadline(&self, row: &Row) -> Duration {
-        self.dispatcher
-            .deadline(&row.envelope.metadata().event_type)
-    }
-
     /// Waits for a call's answer, its deadline, or the end of the grace period.
     pub(super) async fn finish_call(&self, row: &Row, call: Call) -> Outcome {
         let metadata = row.envelope.metadata();
@@ -150,7 +145,8 @@ impl<Src, I: Inbox> Engine<Src, I> {
             handler,
             attempt = metadata.attempt,
         );
-        let deadline = self.deadline(row);
+        let deadline = self.dispatcher.deadline(&metadata.event_type);
+        let limit = self.dispatcher.limit(&metadata.event_type);
         let answer = async {
             tokio::select! {
                 answer = tokio::time::timeout(deadline, call) => match answer {
@@ -162,6 +158,7 @@ impl<Src, I: Inbox> Engine<Src, I> {
                 }
             }
         };
+        let answer = self.vitals.calls.watch(row, limit, answer);
         let outcome = answer.instrument(span.clone()).await;
         span.in_scope(|| tracing::debug!(outcome = outcome.as_str(), "attempt ended"));
         outcome

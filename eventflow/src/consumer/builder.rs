@@ -8,8 +8,8 @@ use tower::{Layer, Service};
 use uuid::Uuid;
 
 use super::{
-    Consumer, UnknownEvents, dispatcher::Dispatcher, engine::Engine, held::Held, report::Counters,
-    settings::Settings,
+    Consumer, UnknownEvents, dispatcher::Dispatcher, engine::Engine, held::Held,
+    settings::Settings, vitals::Vitals,
 };
 use crate::{
     delivery::Delivery,
@@ -199,6 +199,7 @@ where
             name: format!("{}-{}", std::process::id(), Uuid::now_v7()),
             lease: settings.lease,
         };
+        let vitals = Arc::new(Vitals::new(&settings));
         Ok(Consumer {
             engine: Arc::new(Engine {
                 source: self.source,
@@ -207,7 +208,8 @@ where
                 settings,
                 holder,
                 held: Held::default(),
-                counters: Counters::default(),
+                counters: Arc::default(),
+                vitals,
                 due_changed: Notify::new(),
                 stopping: CancellationToken::new(),
                 cut: CancellationToken::new(),

@@ -80,16 +80,13 @@ where
     }
     let delivery = Delivery::new(row.envelope.clone(), engine.settings.handler_timeout);
     let outcome = match engine.call(delivery).await {
-        Ok(call) if engine.held.start(row.lease, engine.deadline(&row)) => {
-            engine.finish_call(&row, call).await
-        }
+        Ok(call) if engine.held.contains(row.lease) => engine.finish_call(&row, call).await,
         Ok(_) => {
             engine.note_lease_lost(row.lease);
             Outcome::HandedBack("another worker has taken over the event".into())
         }
         Err(error) => Outcome::HandedBack(error),
     };
-    engine.held.end(row.lease);
     (row, outcome)
 }
 

@@ -61,6 +61,14 @@ impl<I: Inbox> Dispatcher<I> {
             .unwrap_or(self.handler_timeout)
     }
 
+    /// How long a delivery's handler may take, its immediate retries included.
+    pub(super) fn limit(&self, event_type: &str) -> Duration {
+        match self.routes.route(event_type) {
+            Route::Handler(route) => route.longest(self.handler_timeout),
+            Route::Ignored | Route::Unknown => self.handler_timeout,
+        }
+    }
+
     /// After which time a whole delivery is cut, layers and immediate retries included.
     pub(super) fn deadline(&self, event_type: &str) -> Duration {
         match self.routes.route(event_type) {

@@ -22,7 +22,7 @@ where
     Src: Send + Sync + 'static,
     I: Inbox,
 {
-    let mut outage = Outage::new("claiming due rows");
+    let mut outage = Outage::new("claiming due rows", &engine.vitals.database);
     let mut pause = SHORTEST_PAUSE;
     loop {
         let room = tokio::select! {
@@ -65,7 +65,8 @@ pub(super) async fn claim_batch<Src, I: Inbox>(
     due: Due,
 ) -> Result<Vec<Row>> {
     let limit = u32::try_from(engine.settings.batch_size).unwrap_or(u32::MAX);
-    let rows = engine.inbox.claim(&engine.holder, due, limit).await?;
+    let claiming = engine.inbox.claim(&engine.holder, due, limit);
+    let rows = engine.vitals.database.ask(claiming).await?;
     if !rows.is_empty() {
         fail_point::reach(Point::AfterClaim).await?;
     }

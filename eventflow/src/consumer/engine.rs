@@ -1,6 +1,6 @@
 //! What all loops of a consumer share, and the small steps that several of them take.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -11,6 +11,7 @@ use super::{
     outage::Outage,
     report::Counters,
     settings::Settings,
+    vitals::Vitals,
 };
 use crate::{
     delivery::Delivery,
@@ -30,7 +31,8 @@ pub(super) struct Engine<Src, I: Inbox> {
     pub(super) settings: Settings,
     pub(super) holder: Holder,
     pub(super) held: Held,
-    pub(super) counters: Counters,
+    pub(super) counters: Arc<Counters>,
+    pub(super) vitals: Arc<Vitals>,
     /// A row was scheduled that may be due before the next poll.
     pub(super) due_changed: Notify,
     /// No more work is taken on.
@@ -66,14 +68,19 @@ impl<Src: Send + Sync + 'static, I: Inbox> Engine<Src, I> {
     ///
     /// A row whose release fails lapses, and runs again in the recovery lane: nothing is lost.
     pub(super) async fn hand_back_after(&self, rows: &[Row], delay: Duration) {
-        if rows.is_empty() {
+        self.release(rows.iter().map(|row| row.lease).collect(), delay)
+            .await;
+    }
+
+    /// As [`hand_back_after`](Self::hand_back_after), by the rows' leases.
+    pub(super) async fn release(&self, leases: Vec<Lease>, delay: Duration) {
+        if leases.is_empty() {
             return;
         }
-        let leases: Vec<Lease> = rows.iter().map(|row| row.lease).collect();
         match self.inbox.release(leases.clone(), delay).await {
             Ok(released) => self.counters.handed_back.add(released),
             Err(error) => tracing::warn!(
-                rows = rows.len(),
+                rows = leases.len(),
                 error = chain(&error),
                 "rows could not be handed back; they run again when their lease has lapsed"
             ),
@@ -87,7 +94,7 @@ impl<Src: Send + Sync + 'static, I: Inbox> Engine<Src, I> {
         if settlements.is_empty() {
             return;
         }
-        let mut outage = Outage::new("settling rows");
+        let mut outage = Outage::new("settling rows", &self.vitals.database);
         let give_up = Instant::now() + self.settings.lease;
         loop {
             let lost = match self.try_settle(&settlements).await {
@@ -120,6 +127,7 @@ impl<Src: Send + Sync + 'static, I: Inbox> Engine<Src, I> {
 
     /// Counts and logs what has been committed, and lets go of the leases.
     pub(super) fn note_settled(&self, settlements: &[Settlement], settled: &[Lease]) {
+        self.vitals.note_commit();
         for settlement in settlements {
             if settled.contains(&settlement.lease) {
                 self.count(settlement);
@@ -176,7 +184,7 @@ impl<Src: Send + Sync + 'static, I: Inbox> Engine<Src, I> {
     /// Asks which rows are still this process's, until the database answers or the leases have
     /// lapsed. The answer also extends them.
     pub(super) async fn still_held(&self, rows: Vec<Row>) -> Vec<Row> {
-        let mut outage = Outage::new("reading rows back");
+        let mut outage = Outage::new("reading rows back", &self.vitals.database);
         let give_up = Instant::now() + self.settings.lease;
         let leases: Vec<Lease> = rows.iter().map(|row| row.lease).collect();
         loop {

@@ -21,7 +21,7 @@ where
     Src: Source,
     I: Inbox,
 {
-    let mut outage = Outage::new("reading the stream");
+    let mut outage = Outage::new("reading the stream", &engine.vitals.broker);
     while let Some(room) = room(&engine, &queue).await {
         let batch = match read_batch(&engine).await {
             Ok(batch) => batch,
@@ -47,7 +47,8 @@ async fn read_batch<Src: Source, I: Inbox>(engine: &Engine<Src, I>) -> Result<Ba
     let read = engine
         .source
         .read(settings.batch_size, Some(settings.block));
-    let batch = read.await?;
+    let batch = engine.vitals.broker.ask(read).await?;
+    engine.vitals.note_read();
     if !batch.is_empty() {
         fail_point::reach(Point::AfterRead).await?;
     }
@@ -60,7 +61,7 @@ where
     Src: Source,
     I: Inbox,
 {
-    let mut outage = Outage::new("claiming entries of other consumers");
+    let mut outage = Outage::new("claiming entries of other consumers", &engine.vitals.broker);
     let idle = engine.settings.claim_idle;
     let mut ticks = tokio::time::interval((idle / 4).max(Duration::from_millis(10)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -74,7 +75,7 @@ where
             let Some(room) = room(&engine, &queue).await else {
                 break;
             };
-            let batch = match engine.source.claim(idle, engine.settings.batch_size).await {
+            let batch = match claim(&engine, idle).await {
                 Ok(batch) => batch,
                 Err(error) => {
                     drop(room);
@@ -94,6 +95,11 @@ where
             acknowledge(&engine, &stored.entries).await;
         }
     }
+}
+
+async fn claim<Src: Source, I: Inbox>(engine: &Engine<Src, I>, idle: Duration) -> Result<Batch> {
+    let claiming = engine.source.claim(idle, engine.settings.batch_size);
+    engine.vitals.broker.ask(claiming).await
 }
 
 /// Waits for room for a whole batch; `None` if the consumer stops.
@@ -145,7 +151,7 @@ where
             "entries were trimmed from the stream before they were stored: they are lost; do not trim what a group has not acknowledged"
         );
     }
-    let mut outage = Outage::new("storing a batch");
+    let mut outage = Outage::new("storing a batch", &engine.vitals.database);
     let mut storing = Storing::new(engine, &batch.entries);
     while let Err(error) = storing.store(engine).await {
         if !outage.wait_unless(&engine.stopping, &error).await {
@@ -170,7 +176,7 @@ where
     if entries.is_empty() {
         return;
     }
-    let mut outage = Outage::new("acknowledging stored entries");
+    let mut outage = Outage::new("acknowledging stored entries", &engine.vitals.broker);
     while let Err(error) = try_acknowledge(engine, entries).await {
         if !outage.wait_unless(&engine.stopping, &error).await {
             return;

@@ -5,7 +5,7 @@
 //! `due` claims rows whose time has come; `worker` takes rows from either and runs them by their
 //! route, in a `unit` of work or `concurrent`ly; `recovery` runs rows of workers that died;
 //! `lease` keeps what this process holds; `retention` deletes what is done; `parked` releases what
-//! was left for this deploy.
+//! was left for this deploy. What a [`ConsumerHandle`] shows of them is gathered in `vitals`.
 //!
 //! The states of a row are [`inbox`](crate::inbox)'s part, the choice of a handler
 //! [`router`](mod@crate::router)'s.
@@ -13,11 +13,14 @@
 mod arrival;
 mod attempt;
 mod builder;
+mod calls;
 mod concurrent;
+mod contact;
 mod dispatcher;
 mod drain;
 mod due;
 mod engine;
+mod health;
 mod held;
 mod ingest;
 mod lease;
@@ -30,6 +33,7 @@ mod retention;
 mod settings;
 mod storing;
 mod unit;
+mod vitals;
 mod worker;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -38,8 +42,13 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-pub use self::{builder::ConsumerBuilder, report::Report, settings::UnknownEvents};
-use self::{engine::Engine, outage::Outage, worker::Queue};
+pub use self::{
+    builder::ConsumerBuilder,
+    health::{ConsumerHandle, Health, LoopHealth, Phase, StuckCall},
+    report::Report,
+    settings::UnknownEvents,
+};
+use self::{engine::Engine, outage::Outage, vitals::Started, worker::Queue};
 use crate::{
     delivery::Delivery,
     error::{Error, ErrorKind, Result},
@@ -108,6 +117,15 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
         ConsumerBuilder::new(stream, inbox, service)
     }
 
+    /// A view of this consumer that stays when it runs: its health and its counts.
+    #[must_use]
+    pub fn handle(&self) -> ConsumerHandle {
+        ConsumerHandle {
+            counters: Arc::clone(&self.engine.counters),
+            vitals: Arc::clone(&self.engine.vitals),
+        }
+    }
+
     /// Runs until `shutdown` completes, then stops gracefully and answers what was counted.
     ///
     /// Stopping: no more is read; handlers that run have the grace period (25 s unless set) to
@@ -126,14 +144,15 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
     /// waiting for it. Nothing is lost.
     pub async fn run_until<F: Future>(self, shutdown: F) -> Result<Report> {
         let engine = &self.engine;
+        let started = Started(Arc::clone(&engine.vitals));
         let stop = engine.stopping.clone().drop_guard();
         tokio::pin!(shutdown);
         tokio::select! {
             _ = &mut shutdown => return Ok(engine.counters.report()),
-            started = self.start() => started?,
+            ready = self.start() => ready?,
         }
         // In a task of its own: it sees the loops end also if this future is dropped.
-        let mut running = tokio::spawn(supervise(Arc::clone(engine)));
+        let mut running = tokio::spawn(supervise(Arc::clone(engine), started));
         let ended = tokio::select! {
             ended = &mut running => ended,
             _ = shutdown => {
@@ -148,21 +167,24 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
     /// Prepares the stream's group and the inbox, waiting for servers that do not answer.
     async fn start(&self) -> Result<()> {
         let engine = &self.engine;
-        let mut outage = Outage::new("opening the stream");
+        let mut outage = Outage::new("opening the stream", &engine.vitals.broker);
         while let Err(error) = engine.source.open().await {
             if !error.is_transient() {
                 return Err(error);
             }
             outage.wait(&error).await;
         }
-        let mut outage = Outage::new("opening the inbox");
+        let mut outage = Outage::new("opening the inbox", &engine.vitals.database);
         while let Err(error) = engine.inbox.check_schema().await {
             if !error.is_transient() {
                 return Err(error);
             }
             outage.wait(&error).await;
         }
-        let mut outage = Outage::new("releasing rows left for this deploy");
+        let mut outage = Outage::new(
+            "releasing rows left for this deploy",
+            &engine.vitals.database,
+        );
         while let Err(error) = parked::unpark(engine).await {
             if !error.is_transient() {
                 return Err(error);
@@ -176,10 +198,15 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
 /// Runs the loops until the consumer stops, and sees them end.
 ///
 /// A loop that panics stops the consumer: one that only looks alive would be worse.
-async fn supervise<Src: Source, I: Inbox>(engine: Arc<Engine<Src, I>>) -> Result<()> {
+async fn supervise<Src: Source, I: Inbox>(
+    engine: Arc<Engine<Src, I>>,
+    _started: Started,
+) -> Result<()> {
     let leases_done = CancellationToken::new();
-    let leases = tokio::spawn(lease::extend(Arc::clone(&engine), leases_done.clone()));
+    let extending = lease::extend(Arc::clone(&engine), leases_done.clone());
+    let leases = tokio::spawn(alive(&engine, "lease", extending));
     let mut loops = spawn_loops(&engine);
+    engine.vitals.enter(Phase::Running);
     tracing::info!(
         consumer = engine.holder.consumer,
         holder = engine.holder.name,
@@ -194,6 +221,7 @@ async fn supervise<Src: Source, I: Inbox>(engine: Arc<Engine<Src, I>>) -> Result
 
     tracing::info!(consumer = engine.holder.consumer, "consumer stops");
     engine.stopping.cancel();
+    engine.vitals.enter(Phase::Draining);
     engine.source.interrupt().await;
     wait_for(&engine, &mut loops).await;
     leases_done.cancel();
@@ -205,16 +233,33 @@ fn spawn_loops<Src: Source, I: Inbox>(engine: &Arc<Engine<Src, I>>) -> JoinSet<(
     let mut loops = JoinSet::new();
     let (sender, queue) = Queue::new(engine.settings.batch_size);
     let queue = Arc::new(queue);
+    let shared = || Arc::clone(engine);
     for _ in 0..engine.settings.workers {
-        loops.spawn(worker::work(Arc::clone(engine), Arc::clone(&queue)));
+        let working = worker::work(shared(), Arc::clone(&queue));
+        loops.spawn(alive(engine, "worker", working));
     }
-    loops.spawn(ingest::read(Arc::clone(engine), sender.clone()));
-    loops.spawn(ingest::take_over(Arc::clone(engine), sender.clone()));
-    loops.spawn(due::claim(Arc::clone(engine), sender));
-    loops.spawn(recovery::recover(Arc::clone(engine)));
-    loops.spawn(retention::purge(Arc::clone(engine)));
-    loops.spawn(parked::release(Arc::clone(engine)));
+    let taking_over = ingest::take_over(shared(), sender.clone());
+    loops.spawn(alive(
+        engine,
+        "read",
+        ingest::read(shared(), sender.clone()),
+    ));
+    loops.spawn(alive(engine, "take over", taking_over));
+    loops.spawn(alive(engine, "due", due::claim(shared(), sender)));
+    loops.spawn(alive(engine, "recovery", recovery::recover(shared())));
+    loops.spawn(alive(engine, "retention", retention::purge(shared())));
+    loops.spawn(alive(engine, "parked", parked::release(shared())));
     loops
+}
+
+/// Makes a loop one whose end the consumer's handle shows.
+fn alive<Src, I: Inbox, F: Future<Output = ()>>(
+    engine: &Engine<Src, I>,
+    name: &'static str,
+    turning: F,
+) -> impl Future<Output = ()> + use<Src, I, F> {
+    let vitals = Arc::clone(&engine.vitals);
+    async move { vitals.alive(name, turning).await }
 }
 
 async fn first_panic(loops: &mut JoinSet<()>) -> JoinError {

@@ -4,24 +4,27 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::contact::Contact;
 use crate::error::chain;
 
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// A row of failures of one thing: waits longer each time, up to a second, and logs the first
-/// failure and the recovery, not each try.
+/// failure and the recovery, not each try. Until it is over, the server counts as unreachable.
 #[derive(Debug)]
-pub(super) struct Outage {
+pub(super) struct Outage<'c> {
     doing: &'static str,
+    contact: &'c Contact,
     wait: Duration,
     failures: u32,
 }
 
-impl Outage {
-    pub(super) const fn new(doing: &'static str) -> Self {
+impl<'c> Outage<'c> {
+    pub(super) const fn new(doing: &'static str, contact: &'c Contact) -> Self {
         Self {
             doing,
+            contact,
             wait: FIRST_WAIT,
             failures: 0,
         }
@@ -49,14 +52,17 @@ impl Outage {
     pub(super) fn over(&mut self) {
         if self.failures > 0 {
             tracing::info!(doing = self.doing, failures = self.failures, "works again");
+            self.contact.outage_ends();
         }
-        *self = Self::new(self.doing);
+        self.wait = FIRST_WAIT;
+        self.failures = 0;
     }
 
     fn next_wait(&mut self, error: &(dyn std::error::Error + Send + Sync + 'static)) -> Duration {
         self.failures = self.failures.saturating_add(1);
         let error = chain(error);
         if self.failures == 1 {
+            self.contact.outage_begins();
             tracing::warn!(
                 doing = self.doing,
                 error,
@@ -73,5 +79,13 @@ impl Outage {
         let wait = self.wait.mul_f64(0.5 + fastrand::f64() / 2.0);
         self.wait = self.wait.saturating_mul(2).min(LONGEST_WAIT);
         wait
+    }
+}
+
+impl Drop for Outage<'_> {
+    fn drop(&mut self) {
+        if self.failures > 0 {
+            self.contact.outage_ends();
+        }
     }
 }

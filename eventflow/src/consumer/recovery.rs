@@ -14,7 +14,7 @@ where
     Src: Send + Sync + 'static,
     I: Inbox,
 {
-    let mut outage = Outage::new("recovering rows");
+    let mut outage = Outage::new("recovering rows", &engine.vitals.database);
     while !engine.stopping.is_cancelled() {
         match recover_one(&engine).await {
             Ok(true) => outage.over(),
@@ -38,7 +38,8 @@ where
     Src: Send + Sync + 'static,
     I: Inbox,
 {
-    match engine.inbox.recover(&engine.holder).await? {
+    let recovering = engine.inbox.recover(&engine.holder);
+    match engine.vitals.database.ask(recovering).await? {
         Recovery::None => return Ok(false),
         Recovery::Run(row) => {
             let metadata = row.envelope.metadata();

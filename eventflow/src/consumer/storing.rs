@@ -191,7 +191,9 @@ async fn insert<Src, I: Inbox>(
     if arrivals.is_empty() {
         return Ok(Insertion::default());
     }
-    let insertion = engine.inbox.insert(&engine.holder, arrivals).await?;
+    let inserting = engine.inbox.insert(&engine.holder, arrivals);
+    let insertion = engine.vitals.database.ask(inserting).await?;
+    engine.vitals.note_commit();
     fail_point::reach(Point::AfterCommit).await?;
     Ok(insertion)
 }

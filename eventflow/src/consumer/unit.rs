@@ -136,7 +136,7 @@ where
                 return engine.note_unit_lost(lost.kind(), &lost.into());
             }
         };
-        if !engine.held.start(row.lease, engine.deadline(&row)) {
+        if !engine.held.contains(row.lease) {
             self.open = Some(open);
             return engine.note_lease_lost(row.lease);
         }
@@ -157,7 +157,6 @@ where
             mut settlements,
         } = open;
         let attempt = attempt(self.engine, unit, &row, delivery, call).await;
-        self.engine.held.end(row.lease);
         let unit = match attempt {
             Attempt::Settled(unit, settlement) => {
                 settlements.push(settlement);

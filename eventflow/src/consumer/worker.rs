@@ -59,7 +59,10 @@ where
     let leases: Vec<_> = rows.iter().map(|row| row.lease).collect();
     let task = tokio::spawn({
         let engine = Arc::clone(engine);
-        async move { run_by_route(&engine, rows).await }
+        async move {
+            engine.held.take_on(&rows);
+            run_by_route(&engine, rows).await;
+        }
     });
     if let Err(error) = task.await {
         tracing::error!(

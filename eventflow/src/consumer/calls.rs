@@ -1,0 +1,153 @@
+//! The calls that run now, and which of them hold their thread.
+//!
+//! A call that never yields cannot be cut by a timer. It can be seen: one poll of it goes on for
+//! longer than the whole call may take. What follows from that is [`lease`](super::lease)'s part.
+
+use std::{
+    collections::HashMap,
+    future::poll_fn,
+    pin::pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{task, time::Instant};
+
+use super::health::StuckCall;
+use crate::inbox::{Lease, Row};
+
+/// How long beyond its limit a call may hold its thread, unless a lease is shorter.
+const LONGEST_GRACE: Duration = Duration::from_secs(5);
+
+/// The calls that run now, by the leases of their rows.
+#[derive(Debug)]
+pub(super) struct RunningCalls {
+    grace: Duration,
+    calls: Mutex<HashMap<Lease, Arc<RunningCall>>>,
+}
+
+#[derive(Debug)]
+struct RunningCall {
+    event_id: String,
+    event_type: String,
+    task: Option<task::Id>,
+    /// How long the whole call may take.
+    limit: Duration,
+    polled_since: Mutex<Option<Instant>>,
+    noticed: AtomicBool,
+}
+
+/// A call that was found to hold its thread.
+pub(super) struct Stuck {
+    pub(super) lease: Lease,
+    /// The task that is held with it.
+    pub(super) task: Option<task::Id>,
+    pub(super) call: StuckCall,
+}
+
+impl RunningCalls {
+    pub(super) fn new(lease: Duration) -> Self {
+        Self {
+            grace: lease.min(LONGEST_GRACE),
+            calls: Mutex::default(),
+        }
+    }
+
+    /// Runs the call of a row, which may take `limit`, and keeps an eye on it.
+    pub(super) async fn watch<F: Future>(&self, row: &Row, limit: Duration, call: F) -> F::Output {
+        let metadata = row.envelope.metadata();
+        let running = Arc::new(RunningCall {
+            event_id: metadata.event_id.clone(),
+            event_type: metadata.event_type.clone(),
+            task: task::try_id(),
+            limit,
+            polled_since: Mutex::default(),
+            noticed: AtomicBool::new(false),
+        });
+        lock(&self.calls).insert(row.lease, Arc::clone(&running));
+        let _entered = Entered {
+            calls: self,
+            lease: row.lease,
+        };
+        let mut call = pin!(call);
+        poll_fn(|cx| {
+            let _polled = Polled::begin(&running);
+            call.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    /// The calls that hold their threads.
+    pub(super) fn stuck(&self) -> Vec<StuckCall> {
+        let calls = lock(&self.calls);
+        let stuck = calls.values().filter_map(|call| call.stuck(self.grace));
+        stuck.collect()
+    }
+
+    /// The calls that hold their threads and were not answered here before.
+    pub(super) fn newly_stuck(&self) -> Vec<Stuck> {
+        let calls = lock(&self.calls);
+        let stuck = calls.iter().filter_map(|(lease, running)| {
+            let call = running.stuck(self.grace)?;
+            let noticed = running.noticed.swap(true, Ordering::Relaxed);
+            (!noticed).then_some(Stuck {
+                lease: *lease,
+                task: running.task,
+                call,
+            })
+        });
+        stuck.collect()
+    }
+
+    pub(super) fn is_stuck(&self, lease: Lease) -> bool {
+        let calls = lock(&self.calls);
+        let call = calls.get(&lease);
+        call.is_some_and(|call| call.stuck(self.grace).is_some())
+    }
+}
+
+impl RunningCall {
+    fn stuck(&self, grace: Duration) -> Option<StuckCall> {
+        let held_for = (*lock(&self.polled_since))?.elapsed();
+        (held_for > self.limit.saturating_add(grace)).then(|| StuckCall {
+            event_id: self.event_id.clone(),
+            event_type: self.event_type.clone(),
+            held_for,
+        })
+    }
+}
+
+/// A call in the list, until it ends in whatever way.
+struct Entered<'c> {
+    calls: &'c RunningCalls,
+    lease: Lease,
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        lock(&self.calls.calls).remove(&self.lease);
+    }
+}
+
+/// A poll that goes on.
+struct Polled<'c>(&'c RunningCall);
+
+impl<'c> Polled<'c> {
+    fn begin(call: &'c RunningCall) -> Self {
+        *lock(&call.polled_since) = Some(Instant::now());
+        Self(call)
+    }
+}
+
+impl Drop for Polled<'_> {
+    fn drop(&mut self) {
+        *lock(&self.0.polled_since) = None;
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
