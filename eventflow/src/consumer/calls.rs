@@ -1,7 +1,8 @@
 //! The calls that run now, and which of them hold their thread.
 //!
 //! A call that never yields cannot be cut by a timer. It can be seen: one poll of it goes on for
-//! longer than the whole call may take. What follows from that is [`lease`](super::lease)'s part.
+//! longer than the whole call may take. What follows from that is [`watchdog`](super::watchdog)'s
+//! part.
 
 use std::{
     collections::HashMap,
@@ -11,10 +12,10 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use tokio::{task, time::Instant};
+use tokio::task;
 
 use super::health::StuckCall;
 use crate::inbox::{Lease, Row};
@@ -27,6 +28,8 @@ const LONGEST_GRACE: Duration = Duration::from_secs(5);
 pub(super) struct RunningCalls {
     grace: Duration,
     calls: Mutex<HashMap<Lease, Arc<RunningCall>>>,
+    /// The row in the recovery lane, which keeps no worker.
+    recovering: Mutex<Option<Lease>>,
 }
 
 #[derive(Debug)]
@@ -53,7 +56,13 @@ impl RunningCalls {
         Self {
             grace: lease.min(LONGEST_GRACE),
             calls: Mutex::default(),
+            recovering: Mutex::default(),
         }
+    }
+
+    /// Notes which row is in the recovery lane from now on.
+    pub(super) fn recover(&self, lease: Option<Lease>) {
+        *lock(&self.recovering) = lease;
     }
 
     /// Runs the call of a row, which may take `limit`, and keeps an eye on it.
@@ -80,14 +89,26 @@ impl RunningCalls {
         .await
     }
 
-    /// The calls that hold their threads.
-    pub(super) fn stuck(&self) -> Vec<StuckCall> {
+    /// For how long a call has held its thread by now, at most.
+    pub(super) fn longest_hold(&self) -> Duration {
         let calls = lock(&self.calls);
-        let stuck = calls.values().filter_map(|call| call.stuck(self.grace));
+        let holds = calls.values().filter_map(|call| call.held_for());
+        holds.max().unwrap_or_default()
+    }
+
+    /// The calls that hold their threads for too long.
+    pub(super) fn stuck(&self) -> Vec<StuckCall> {
+        let recovering = *lock(&self.recovering);
+        let calls = lock(&self.calls);
+        let stuck = calls.iter().filter_map(|(lease, call)| {
+            let mut stuck = call.stuck(self.grace)?;
+            stuck.recovering = recovering == Some(*lease);
+            Some(stuck)
+        });
         stuck.collect()
     }
 
-    /// The calls that hold their threads and were not answered here before.
+    /// Those of them that were not answered here before.
     pub(super) fn newly_stuck(&self) -> Vec<Stuck> {
         let calls = lock(&self.calls);
         let stuck = calls.iter().filter_map(|(lease, running)| {
@@ -110,12 +131,17 @@ impl RunningCalls {
 }
 
 impl RunningCall {
+    fn held_for(&self) -> Option<Duration> {
+        lock(&self.polled_since).map(|since| since.elapsed())
+    }
+
     fn stuck(&self, grace: Duration) -> Option<StuckCall> {
-        let held_for = (*lock(&self.polled_since))?.elapsed();
+        let held_for = self.held_for()?;
         (held_for > self.limit.saturating_add(grace)).then(|| StuckCall {
             event_id: self.event_id.clone(),
             event_type: self.event_type.clone(),
             held_for,
+            recovering: false,
         })
     }
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
 
-use super::{engine::Engine, outage::Outage};
+use super::{engine::Engine, ingest::room, outage::Outage};
 use crate::{
     error::{Result, chain},
     fail_point::{self, Point},
@@ -25,12 +25,7 @@ where
     let mut outage = Outage::new("claiming due rows", &engine.vitals.database);
     let mut pause = SHORTEST_PAUSE;
     loop {
-        let room = tokio::select! {
-            biased;
-            () = engine.stopping.cancelled() => return,
-            room = queue.reserve_many(engine.settings.batch_size) => room,
-        };
-        let Ok(room) = room else {
+        let Some(room) = room(&engine, &queue).await else {
             return;
         };
         match claim_batch(&engine, Due::Now).await {

@@ -54,6 +54,13 @@ impl<Src: Send + Sync + 'static, I: Inbox> Engine<Src, I> {
         }
     }
 
+    /// Waits while all workers are stuck: what is taken on then would run nowhere.
+    pub(super) async fn able_worker(&self) {
+        while self.vitals.all_workers_are_stuck() {
+            tokio::time::sleep(self.settings.poll_interval).await;
+        }
+    }
+
     /// Hands rows back with no attempt counted: at once if the consumer stops, for others to run.
     pub(super) async fn hand_back(&self, rows: &[Row]) {
         let delay = if self.stopping.is_cancelled() {

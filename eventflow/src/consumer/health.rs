@@ -61,7 +61,8 @@ pub struct Health {
     pub loops: Vec<LoopHealth>,
     /// How many workers the consumer was built with.
     pub workers: usize,
-    /// Calls that hold their thread for longer than they may take. Each keeps a worker.
+    /// Calls that hold their thread for longer than they may take. Each keeps a worker, or the
+    /// recovery lane.
     pub stuck: Vec<StuckCall>,
     /// Whether the stream's server answers, from what was last asked of it.
     pub broker_reachable: bool,
@@ -83,12 +84,17 @@ impl Health {
     #[must_use]
     pub fn is_live(&self) -> bool {
         let complete = self.loops.iter().all(|each| each.alive == each.started);
-        self.stuck.len() < self.workers
+        !self.all_workers_are_stuck()
             && match self.phase {
                 Phase::Starting | Phase::Draining => true,
                 Phase::Running => complete,
                 Phase::Stopped => false,
             }
+    }
+
+    pub(super) fn all_workers_are_stuck(&self) -> bool {
+        let workers = self.stuck.iter().filter(|call| !call.recovering);
+        workers.count() >= self.workers
     }
 
     /// Whether events are being handled: [live](Self::is_live), running, and both servers answer.
@@ -132,7 +138,8 @@ pub struct LoopHealth {
 /// A call that holds its thread: it blocks, or computes, where it should wait.
 ///
 /// No timeout can cut it. Its lease is not extended any more, so that another worker takes the event
-/// over when it has lapsed; what waits behind it is handed back. If the call ends after that, its
+/// over when it has lapsed; what waits behind it is handed back. While all workers are stuck, nothing
+/// more is taken on. If the call ends after that, its
 /// commit is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -143,4 +150,6 @@ pub struct StuckCall {
     pub event_type: String,
     /// For how long it has held its thread without yielding.
     pub held_for: Duration,
+    /// Whether it keeps the recovery lane instead of a worker.
+    pub recovering: bool,
 }

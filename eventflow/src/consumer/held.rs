@@ -48,11 +48,20 @@ impl Held {
         self.lock().keys().copied().collect()
     }
 
+    /// The leases of rows that wait for a worker.
+    pub(super) fn waiting(&self) -> Vec<Lease> {
+        self.with_task(None)
+    }
+
     /// The leases of rows that one task runs.
     pub(super) fn of_task(&self, task: task::Id) -> Vec<Lease> {
+        self.with_task(Some(task))
+    }
+
+    fn with_task(&self, task: Option<task::Id>) -> Vec<Lease> {
         let leases = self.lock();
-        let of_task = leases.iter().filter(|(_, by)| **by == Some(task));
-        of_task.map(|(lease, _)| *lease).collect()
+        let with_task = leases.iter().filter(|(_, by)| **by == task);
+        with_task.map(|(lease, _)| *lease).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Lease, Option<task::Id>>> {

@@ -103,14 +103,22 @@ async fn claim<Src: Source, I: Inbox>(engine: &Engine<Src, I>, idle: Duration) -
 }
 
 /// Waits for room for a whole batch; `None` if the consumer stops.
-async fn room<'q, Src, I: Inbox>(
+pub(super) async fn room<'q, Src, I>(
     engine: &Engine<Src, I>,
     queue: &'q mpsc::Sender<Row>,
-) -> Option<mpsc::PermitIterator<'q, Row>> {
+) -> Option<mpsc::PermitIterator<'q, Row>>
+where
+    Src: Send + Sync + 'static,
+    I: Inbox,
+{
+    let room = async {
+        engine.able_worker().await;
+        queue.reserve_many(engine.settings.batch_size).await
+    };
     tokio::select! {
         biased;
         () = engine.stopping.cancelled() => None,
-        room = queue.reserve_many(engine.settings.batch_size) => room.ok(),
+        room = room => room.ok(),
     }
 }
 

@@ -4,8 +4,8 @@
 //! `storing`, and acknowledges;
 //! `due` claims rows whose time has come; `worker` takes rows from either and runs them by their
 //! route, in a `unit` of work or `concurrent`ly; `recovery` runs rows of workers that died;
-//! `lease` keeps what this process holds; `retention` deletes what is done; `parked` releases what
-//! was left for this deploy. What a [`ConsumerHandle`] shows of them is gathered in `vitals`.
+//! `lease` keeps what this process holds, and `watchdog` sees what never yields; `retention` deletes
+//! what is done; `parked` releases what was left for this deploy. What a [`ConsumerHandle`] shows of them is gathered in `vitals`.
 //!
 //! The states of a row are [`inbox`](crate::inbox)'s part, the choice of a handler
 //! [`router`](mod@crate::router)'s.
@@ -34,6 +34,7 @@ mod settings;
 mod storing;
 mod unit;
 mod vitals;
+mod watchdog;
 mod worker;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -202,6 +203,7 @@ async fn supervise<Src: Source, I: Inbox>(
     engine: Arc<Engine<Src, I>>,
     _started: Started,
 ) -> Result<()> {
+    let _watched = watchdog::watch(&engine)?;
     let leases_done = CancellationToken::new();
     let extending = lease::extend(Arc::clone(&engine), leases_done.clone());
     let leases = tokio::spawn(alive(&engine, "lease", extending));

@@ -51,7 +51,9 @@ where
             );
             engine.counters.recovered.one();
             engine.held.add(std::slice::from_ref(&row));
+            engine.vitals.calls.recover(Some(row.lease));
             run(engine, vec![*row]).await;
+            engine.vitals.calls.recover(None);
         }
         Recovery::DeadLetter(metadata) => {
             tracing::error!(

@@ -88,6 +88,11 @@ impl Vitals {
         }
     }
 
+    /// Whether no worker takes anything, until one of their calls ends.
+    pub(super) fn all_workers_are_stuck(&self) -> bool {
+        self.health().all_workers_are_stuck()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

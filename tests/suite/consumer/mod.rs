@@ -6,6 +6,7 @@ mod commits;
 mod drains;
 mod failures;
 mod groups;
+mod health;
 mod infrastructure;
 mod leases;
 pub(crate) mod logs;
