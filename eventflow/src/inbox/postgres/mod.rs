@@ -32,7 +32,7 @@ use crate::{
         Arrival, Counts, DeadLetter, Demand, Due, Holder, Inbox, Insertion, Lease, Recovery,
         Retention, Row, UnitLost,
         batch::{arrivals_json, leases_json, micros},
-        database_error::infrastructure,
+        database_error::{code, infrastructure},
         record::{insertion, recovery},
         sealed::Sealed,
         task::uncut,
@@ -103,10 +103,10 @@ impl PgInbox {
         let pool = self.pool.clone();
         let table = self.settings.table.clone();
         uncut(async move {
-            statement
-                .fetch_all(&pool)
-                .await
-                .map_err(|error| failed(format!("{what} in {table}"), error))
+            let mut connection = connection(&pool).await?;
+            let rows = statement.fetch_all(&mut *connection).await;
+            leave_standby(&mut connection, &rows);
+            rows.map_err(|error| failed(format!("{what} in {table}"), error))
         })
         .await
     }
@@ -116,7 +116,9 @@ impl PgInbox {
         let pool = self.pool.clone();
         let table = self.settings.table.clone();
         uncut(async move {
-            let done = statement.execute(&pool).await;
+            let mut connection = connection(&pool).await?;
+            let done = statement.execute(&mut *connection).await;
+            leave_standby(&mut connection, &done);
             done.map(|done| done.rows_affected())
                 .map_err(|error| failed(format!("{what} in {table}"), error))
         })
@@ -220,7 +222,9 @@ impl Inbox for PgInbox {
             .bind(micros(holder.lease));
         let (pool, table) = (self.pool.clone(), self.settings.table.clone());
         let rows = uncut(async move {
-            let rows = fail_point::insert(&pool, statement).await;
+            let mut connection = connection(&pool).await?;
+            let rows = fail_point::insert(&mut *connection, statement).await;
+            leave_standby(&mut connection, &rows);
             rows.map_err(|error| failed(format!("events could not be stored in {table}"), error))
         })
         .await?;
@@ -377,6 +381,18 @@ impl Inbox for PgInbox {
 async fn connection(pool: &PgPool) -> Result<PoolConnection<Postgres>, Error> {
     let connection = pool.acquire().await;
     connection.map_err(|error| failed("the database gave no connection", error))
+}
+
+/// Closes a connection whose server takes no writes, instead of keeping it for the next statement:
+/// by now its host's name may lead to the server that does.
+fn leave_standby<T>(connection: &mut PoolConnection<Postgres>, answer: &Result<T, sqlx::Error>) {
+    const READ_ONLY: &str = "25006";
+
+    if let Err(error) = answer
+        && code(error).as_deref() == Some(READ_ONLY)
+    {
+        connection.close_on_drop();
+    }
 }
 
 fn owned(names: &[&str]) -> Vec<String> {
