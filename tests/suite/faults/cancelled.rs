@@ -11,30 +11,28 @@ use std::{
         atomic::{AtomicU32, Ordering},
     },
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use eventflow::{
-    BoxError, Delivery, Failure, Report,
+    BoxError, Delivery, Failure,
     inbox::{Admission, Arrival, Due, Holder, Inbox},
     prelude::*,
 };
 use eventflow_tests::{
     eventually,
     postgres::Database as FreshDatabase,
-    running::Running,
-    shop::{Call, Database, GROUP, Postgres, Script, Shop, Sqlite, names, order},
+    shop::{Call, Database, GROUP, Postgres, Script, Shop, Sqlite, names, order, router},
 };
 use futures_util::{FutureExt, future::BoxFuture};
 use sqlx::{Connection as _, PgPool, postgres::PgPoolOptions};
-use tower::{layer::layer_fn, timeout::TimeoutLayer};
+use tower::layer::layer_fn;
 
-use super::DEADLINE;
+use super::{DEADLINE, none_idle_in_transaction};
 
 on_every_database!(
     p6_handlers_cut_at_every_poll,
     p6_inbox_calls_cut_at_every_poll,
-    p6_statement_cut_by_a_stop,
 );
 
 /// Drops a future at its n-th poll, unless it is done by then.
@@ -87,6 +85,59 @@ async fn p6_bare_sqlx_loses_commits_after_a_cut_begin() {
         usize::try_from(written).unwrap(),
         "a write through a poisoned connection was stored"
     );
+}
+
+/// Connections of a pool that is the user's too may be poisoned by a handler that was cut in a
+/// `begin` of its own. What is answered as stored is stored all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p6_users_pool_that_is_poisoned() {
+    let shop = Shop::<Postgres>::open().await;
+    let pool = PgPoolOptions::new().max_connections(3);
+    let pool = pool.connect(shop.database.url()).await.unwrap();
+    let inbox = PgInbox::with_pool(pool.clone()).connect().await.unwrap();
+    for polls in (1..=6).cycle() {
+        // All at once, so that each has a connection of its own.
+        let begin = || cut_at(polls, pool.begin());
+        drop(tokio::join!(begin(), begin(), begin()));
+        // A connection that is given out again has ended all that it was to end.
+        let take = || pool.acquire();
+        let taken = tokio::try_join!(take(), take(), take()).unwrap();
+        let idle = shop.database.texts(Postgres::IDLE_IN_TRANSACTION).await;
+        drop(taken);
+        if idle.len() == 3 {
+            break;
+        }
+    }
+    shop.orders(0..20).await;
+
+    let router = router::<Postgres>(Script::new());
+    let consumer = Consumer::builder(shop.stream.clone(), inbox, router).workers(1);
+    let report = consumer.build().unwrap().drain().await.unwrap();
+
+    assert_eq!((report.processed, report.units_lost), (20, 0), "{report}");
+    assert_eq!(shop.event_ids("processed").await, names(0..20));
+    assert_eq!(shop.effects().await, names(0..20));
+    assert_eq!(shop.stream.pending(), 0);
+}
+
+/// The connection that writes is the user's too. SQLite's own thread ends what nobody waits for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p6_begin_cut_on_the_pool_of_a_sqlite_inbox() {
+    let shop = Shop::<Sqlite>::open().await;
+    let inbox = shop.inbox();
+    let consumer = shop.consumer(Script::new()).build().unwrap();
+    let mut cut = 0;
+
+    for number in 0..60 {
+        let begin = cut_at(number % 4 + 1, inbox.pool().begin());
+        cut += u32::from(begin.await.is_none());
+        shop.orders(number..number + 1).await;
+        let report = consumer.drain().await.unwrap();
+        assert_eq!((report.processed, report.units_lost), (1, 0), "{report}");
+    }
+
+    assert!(cut > 0, "none was cut");
+    assert_eq!(shop.effects().await, names(0..60));
 }
 
 /// Cuts each call at a poll that the test says: those of orders with odd numbers.
@@ -233,99 +284,4 @@ fn arrival(envelope: &Envelope) -> Arrival {
         admission: Admission::Run,
         max_retries: 3,
     }
-}
-
-/// The connections of lost units are closed in the background.
-async fn none_idle_in_transaction<D: Database>(shop: &Shop<D>) {
-    eventually(DEADLINE, async || {
-        let idle = shop.database.texts(D::IDLE_IN_TRANSACTION).await;
-        idle.is_empty()
-    })
-    .await;
-}
-
-/// Runs one unit of six, of which two are cut in a statement that has no end of its own; answers
-/// what was counted.
-async fn two_statements_are_cut<D: Database>(shop: &Shop<D>) -> Report {
-    let script = Script::<D>::new().on_order(|mut call| {
-        async move {
-            call.write().await?;
-            if [1, 4].contains(&call.event.number) {
-                call.execute(D::ENDLESS).await?;
-            }
-            Ok(())
-        }
-        .boxed()
-    });
-    shop.orders(0..6).await;
-    let consumer = shop
-        .consumer(script)
-        .layer(TimeoutLayer::new(Duration::from_millis(100)));
-    let consumer = consumer.workers(1).build().unwrap();
-
-    let started = Instant::now();
-    let report = consumer.drain().await.unwrap();
-
-    // Left alone, each would run for as long as a session lets it: thirty seconds.
-    assert!(started.elapsed() < DEADLINE / 3, "{:?}", started.elapsed());
-    assert_eq!((report.processed, report.failed), (4, 2), "{report}");
-    assert_eq!(shop.effects().await, names([0, 2, 3, 5]));
-    assert_eq!(shop.event_ids("processed").await, names([0, 2, 3, 5]));
-    for row in ["order-1", "order-4"] {
-        let message = shop.column(row, "error_message").await;
-        assert_eq!(message, "request timed out", "{row}");
-        assert_eq!(shop.column(row, "retry_count").await, "1", "{row}");
-    }
-    none_idle_in_transaction(shop).await;
-    report
-}
-
-/// The end of the grace period is no fault of the event that is cut by it.
-async fn p6_statement_cut_by_a_stop<D: Database>() {
-    let shop = Shop::<D>::open().await;
-    let script = Script::<D>::new().on_order(|mut call| {
-        async move {
-            call.write().await?;
-            Ok(call.execute(D::ENDLESS).await?)
-        }
-        .boxed()
-    });
-    shop.orders(0..1).await;
-    let consumer = shop.consumer(script).grace(Duration::from_millis(100));
-    let running = Running::start(consumer.build().unwrap());
-    let row = names(0..1);
-    eventually(DEADLINE, async || shop.event_ids("processing").await == row).await;
-
-    let report = running.stop().await;
-
-    assert_eq!((report.handed_back, report.failed), (1, 0), "{report}");
-    assert_eq!(shop.event_ids("pending").await, row);
-    assert_eq!(shop.column("order-0", "retry_count").await, "0");
-    assert!(shop.effects().await.is_empty());
-    none_idle_in_transaction(&shop).await;
-}
-
-/// The statement is cancelled, and the answer to that, which comes late, spoils no other one.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn p6_cut_statement_is_stopped_on_postgres() {
-    let shop = Shop::<Postgres>::open().await;
-
-    let report = two_statements_are_cut(&shop).await;
-
-    assert_eq!(report.units_lost, 0, "{report}");
-    let running = "SELECT pid::text FROM pg_stat_activity
-        WHERE datname = current_database() AND state = 'active' AND query LIKE '%pg_sleep%'
-            AND pid <> pg_backend_pid()";
-    assert!(shop.database.texts(running).await.is_empty());
-}
-
-/// A write that is interrupted ends the whole transaction, so that later statements would commit
-/// by themselves: the unit is lost, and the others run again.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn p6_cut_statement_is_stopped_on_sqlite() {
-    let shop = Shop::<Sqlite>::open().await;
-
-    let report = two_statements_are_cut(&shop).await;
-
-    assert_eq!(report.units_lost, 2, "{report}");
 }

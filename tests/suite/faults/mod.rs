@@ -22,11 +22,13 @@ mod shutdown;
 mod sizes;
 mod sqlite;
 mod standby;
+mod statements;
 
 use std::{os::unix::process::ExitStatusExt, time::Duration};
 
 use eventflow_tests::{
-    shop::{Database, Postgres},
+    eventually,
+    shop::{Database, Postgres, Shop},
     worker::{Signal, Worker, WorkerConfig},
 };
 use sqlx::{Connection, PgConnection};
@@ -68,4 +70,13 @@ async fn held_up(database: &Postgres) -> Vec<String> {
         WHERE datname = current_database() AND wait_event_type = 'Lock'
             AND query LIKE '%INSERT INTO%'";
     database.texts(waiting).await
+}
+
+/// The connections of lost units are closed in the background.
+async fn none_idle_in_transaction<D: Database>(shop: &Shop<D>) {
+    eventually(DEADLINE, async || {
+        let idle = shop.database.texts(D::IDLE_IN_TRANSACTION).await;
+        idle.is_empty()
+    })
+    .await;
 }
