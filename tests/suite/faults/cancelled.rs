@@ -22,7 +22,7 @@ use eventflow::{
 use eventflow_tests::{
     eventually,
     postgres::Database as FreshDatabase,
-    shop::{Call, Database, GROUP, Postgres, Script, Shop, Sqlite, names, order, router},
+    shop::{Call, Database, GROUP, Postgres, Script, Shop, names, order},
 };
 use futures_util::{FutureExt, future::BoxFuture};
 use sqlx::{Connection as _, PgPool, postgres::PgPoolOptions};
@@ -36,7 +36,7 @@ on_every_database!(
 );
 
 /// Drops a future at its n-th poll, unless it is done by then.
-async fn cut_at<F: Future>(polls: u32, future: F) -> Option<F::Output> {
+pub(super) async fn cut_at<F: Future>(polls: u32, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     let mut left = polls;
     poll_fn(|cx| match future.as_mut().poll(cx) {
@@ -85,59 +85,6 @@ async fn p6_bare_sqlx_loses_commits_after_a_cut_begin() {
         usize::try_from(written).unwrap(),
         "a write through a poisoned connection was stored"
     );
-}
-
-/// Connections of a pool that is the user's too may be poisoned by a handler that was cut in a
-/// `begin` of its own. What is answered as stored is stored all the same.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn p6_users_pool_that_is_poisoned() {
-    let shop = Shop::<Postgres>::open().await;
-    let pool = PgPoolOptions::new().max_connections(3);
-    let pool = pool.connect(shop.database.url()).await.unwrap();
-    let inbox = PgInbox::with_pool(pool.clone()).connect().await.unwrap();
-    for polls in (1..=6).cycle() {
-        // All at once, so that each has a connection of its own.
-        let begin = || cut_at(polls, pool.begin());
-        drop(tokio::join!(begin(), begin(), begin()));
-        // A connection that is given out again has ended all that it was to end.
-        let take = || pool.acquire();
-        let taken = tokio::try_join!(take(), take(), take()).unwrap();
-        let idle = shop.database.texts(Postgres::IDLE_IN_TRANSACTION).await;
-        drop(taken);
-        if idle.len() == 3 {
-            break;
-        }
-    }
-    shop.orders(0..20).await;
-
-    let router = router::<Postgres>(Script::new());
-    let consumer = Consumer::builder(shop.stream.clone(), inbox, router).workers(1);
-    let report = consumer.build().unwrap().drain().await.unwrap();
-
-    assert_eq!((report.processed, report.units_lost), (20, 0), "{report}");
-    assert_eq!(shop.event_ids("processed").await, names(0..20));
-    assert_eq!(shop.effects().await, names(0..20));
-    assert_eq!(shop.stream.pending(), 0);
-}
-
-/// The connection that writes is the user's too. SQLite's own thread ends what nobody waits for.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn p6_begin_cut_on_the_pool_of_a_sqlite_inbox() {
-    let shop = Shop::<Sqlite>::open().await;
-    let inbox = shop.inbox();
-    let consumer = shop.consumer(Script::new()).build().unwrap();
-    let mut cut = 0;
-
-    for number in 0..60 {
-        let begin = cut_at(number % 4 + 1, inbox.pool().begin());
-        cut += u32::from(begin.await.is_none());
-        shop.orders(number..number + 1).await;
-        let report = consumer.drain().await.unwrap();
-        assert_eq!((report.processed, report.units_lost), (1, 0), "{report}");
-    }
-
-    assert!(cut > 0, "none was cut");
-    assert_eq!(shop.effects().await, names(0..60));
 }
 
 /// Cuts each call at a poll that the test says: those of orders with odd numbers.

@@ -18,6 +18,7 @@ mod messages;
 mod pressure;
 mod redis_shop;
 mod sessions;
+mod shared_pool;
 mod shutdown;
 mod sizes;
 mod sqlite;
