@@ -24,4 +24,4 @@ pub mod site;
 pub mod work;
 pub mod worker;
 
-pub use self::eventually::eventually;
+pub use self::eventually::{always, eventually};

@@ -16,6 +16,9 @@ use crate::process::{Process, Signal, free_port};
 
 const START_DEADLINE: Duration = Duration::from_mins(1);
 
+/// The file that a server logs to, in its folder.
+const LOG: &str = "postgres.log";
+
 /// A fresh database on the server that all tests of this process share.
 #[derive(Debug)]
 pub struct Database {
@@ -57,13 +60,7 @@ impl PostgresServer {
     /// As [`start`](Self::start), with more settings, such as `max_connections=10`.
     pub async fn start_with(settings: &[&str]) -> Self {
         let binaries = binaries();
-        let folder = tempfile::Builder::new()
-            .prefix("eventflow-postgres-")
-            .tempdir()
-            .unwrap();
-        if let Some(user) = unprivileged_user() {
-            chown(folder.path(), Some(user), None).unwrap();
-        }
+        let folder = folder();
         let output = command(&binaries.join("initdb"))
             .args(["--username=postgres", "--auth=trust", "--encoding=UTF8"])
             .args(["--locale=C", "--no-sync", "--pgdata"])
@@ -75,8 +72,12 @@ impl PostgresServer {
             "initdb failed: {}",
             String::from_utf8_lossy(&output.stderr)
         );
+        let settings = settings.iter().map(|text| (*text).to_owned()).collect();
+        Self::start_in(folder, binaries, settings).await
+    }
+
+    async fn start_in(folder: TempDir, binaries: PathBuf, settings: Vec<String>) -> Self {
         let port = free_port();
-        let settings: Vec<_> = settings.iter().map(|text| (*text).to_owned()).collect();
         let process = start(&binaries, folder.path(), port, &settings).await;
         Self {
             port,
@@ -111,6 +112,11 @@ impl PostgresServer {
         self.port
     }
 
+    /// What the server has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join(LOG)).unwrap()
+    }
+
     /// Kills the server and its connections' processes.
     pub fn kill(&mut self) {
         self.process.kill();
@@ -128,9 +134,30 @@ impl PostgresServer {
 
     /// Restarts the server as an operator would: it tells its connections and closes them.
     pub async fn restart(&mut self) {
+        self.stop().await;
+        self.start_again().await;
+    }
+
+    /// Hands over to another server, which has all data and is answered, and goes on as a standby:
+    /// one that takes no writes, for ever.
+    pub async fn fail_over(&mut self) -> Self {
+        self.stop().await;
+        let folder = folder();
+        let copied = command(Path::new("cp"))
+            .arg("-a")
+            .arg(self.folder.path().join("data"))
+            .arg(folder.path())
+            .status()
+            .unwrap();
+        assert!(copied.success(), "the data were not copied: {copied}");
+        File::create(self.folder.path().join("data/standby.signal")).unwrap();
+        self.start_again().await;
+        Self::start_in(folder, self.binaries.clone(), self.settings.clone()).await
+    }
+
+    async fn stop(&mut self) {
         self.process.signal(Signal::INT);
         self.process.exit(START_DEADLINE).await;
-        self.start_again().await;
     }
 
     /// Starts the server once more after a kill, on the same port and with what it had stored.
@@ -140,8 +167,20 @@ impl PostgresServer {
     }
 }
 
+/// A folder that the server may write to.
+fn folder() -> TempDir {
+    let folder = tempfile::Builder::new()
+        .prefix("eventflow-postgres-")
+        .tempdir()
+        .unwrap();
+    if let Some(user) = unprivileged_user() {
+        chown(folder.path(), Some(user), None).unwrap();
+    }
+    folder
+}
+
 async fn start(binaries: &Path, folder: &Path, port: u16, settings: &[String]) -> Process {
-    let log = folder.join("postgres.log");
+    let log = folder.join(LOG);
     let append = File::options().create(true).append(true).open(&log);
     let mut command = command(&binaries.join("postgres"));
     command

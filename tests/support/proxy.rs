@@ -24,7 +24,6 @@ pub enum Direction {
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
-    server: SocketAddr,
     network: Arc<Network>,
     accepting: Option<JoinHandle<()>>,
 }
@@ -32,6 +31,7 @@ pub struct Proxy {
 /// What connections look at while they run.
 #[derive(Debug)]
 struct Network {
+    server: Mutex<SocketAddr>,
     state: watch::Sender<State>,
     /// Bytes that still pass, all connections together, before one is cut.
     budgets: Mutex<[Option<usize>; 2]>,
@@ -53,12 +53,12 @@ impl Proxy {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let network = Arc::new(Network {
+            server: Mutex::new(local(server)),
             state: watch::Sender::new(State::default()),
             budgets: Mutex::default(),
         });
         let mut proxy = Self {
             address,
-            server: SocketAddr::from(([127, 0, 0, 1], server)),
             network,
             accepting: None,
         };
@@ -73,9 +73,15 @@ impl Proxy {
 
     /// The URL of a server, with the proxy's port in place of the server's.
     pub fn url(&self, server: &str) -> String {
-        let port = format!(":{}", self.server.port());
+        let port = format!(":{}", self.network.server().port());
         assert!(server.contains(&port), "{server} is not the proxy's server");
         server.replacen(&port, &format!(":{}", self.port()), 1)
+    }
+
+    /// Takes new connections to the server on this port, as a name does that moves to another
+    /// host; those that are open stay where they are.
+    pub fn redirect(&self, server: u16) {
+        *self.network.server.lock().unwrap() = local(server);
     }
 
     /// Resets all connections.
@@ -132,10 +138,10 @@ impl Proxy {
     }
 
     fn serve(&mut self, listener: TcpListener) {
-        let (server, network) = (self.server, Arc::clone(&self.network));
+        let network = Arc::clone(&self.network);
         self.accepting = Some(tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(connect(client, server, Arc::clone(&network)));
+                tokio::spawn(connect(client, Arc::clone(&network)));
             }
         }));
     }
@@ -151,10 +157,14 @@ impl Drop for Proxy {
 /// A connection was cut.
 struct Cut;
 
-async fn connect(mut client: TcpStream, server: SocketAddr, network: Arc<Network>) {
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+async fn connect(mut client: TcpStream, network: Arc<Network>) {
     let mut cuts = network.state.subscribe();
     let before = cuts.borrow_and_update().cuts;
-    let Ok(mut server) = TcpStream::connect(server).await else {
+    let Ok(mut server) = TcpStream::connect(network.server()).await else {
         return client.set_zero_linger().unwrap_or_default();
     };
     for stream in [&client, &server] {
@@ -211,6 +221,10 @@ async fn pump(
 }
 
 impl Network {
+    fn server(&self) -> SocketAddr {
+        *self.server.lock().unwrap()
+    }
+
     /// How many of so many bytes pass.
     fn pass(&self, direction: Direction, bytes: usize) -> usize {
         let mut budgets = self.budgets.lock().unwrap();

@@ -34,6 +34,14 @@ impl<D: Database> Site<D> {
         Self { redis, database }
     }
 
+    /// Starts a site on a database that the test has made, with its inbox migrated.
+    pub async fn on(database: D) -> Self {
+        database.change(CREATE_EFFECTS).await;
+        database.inbox().migrate().await.unwrap();
+        let redis = RedisServer::start().await;
+        Self { redis, database }
+    }
+
     /// A worker of this site.
     pub fn worker(&self) -> WorkerConfig {
         WorkerConfig::new(self.redis.url(), self.database.at())

@@ -73,7 +73,15 @@ where
                 "the handler answered `Ok` after an SQL error that aborted its transaction; answer the error instead",
             ));
         }
-        Err(lost) => return Attempt::Lost(lost.kind(), lost.into(), outcome.into_failure()),
+        Err(lost) => {
+            // What is not the handler's doing may still have ended the transaction under it, as a
+            // full disk does, or a write that is interrupted when the consumer stops.
+            let kind = match outcome {
+                Outcome::HandedBack(_) => LossKind::Infrastructure,
+                _ => lost.kind(),
+            };
+            return Attempt::Lost(kind, lost.into(), outcome.into_failure());
+        }
     }
     settled(engine, unit, row, outcome)
 }

@@ -74,7 +74,7 @@ pub(crate) fn reach(_: Point) -> std::future::Ready<Result<(), Error>> {
 /// transaction of its own.
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) async fn insert<DB, A>(
-    pool: &sqlx::Pool<DB>,
+    connection: &mut DB::Connection,
     statement: sqlx::query::Query<'static, DB, A>,
 ) -> Result<Vec<DB::Row>, sqlx::Error>
 where
@@ -84,12 +84,12 @@ where
 {
     #[cfg(feature = "fail-points")]
     if plan::of_this_process().stops_at(Point::AfterInsert) {
-        let mut transaction = pool.begin().await?;
+        let mut transaction = sqlx::Connection::begin(connection).await?;
         let rows = statement.fetch_all(&mut *transaction).await?;
         let reached = reach(Point::AfterInsert).await;
         reached.map_err(|error| sqlx::Error::Io(std::io::Error::other(error)))?;
         transaction.commit().await?;
         return Ok(rows);
     }
-    statement.fetch_all(pool).await
+    statement.fetch_all(connection).await
 }

@@ -2,7 +2,6 @@
 
 mod answers;
 mod arrivals;
-mod commits;
 mod drains;
 mod failures;
 mod groups;

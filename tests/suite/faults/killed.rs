@@ -10,9 +10,9 @@ use eventflow_tests::{
     work::{End, WorkRequested},
     worker::{Worker, WorkerReport},
 };
-use sqlx::{Connection, PgConnection};
+use sqlx::Connection;
 
-use super::{DEADLINE, dies_at};
+use super::{DEADLINE, dies_at, held_up, holding_up};
 
 on_every_database!(
     another_worker_finishes_what_a_killed_one_had_begun,
@@ -104,30 +104,13 @@ async fn k2_killed_while_the_server_inserts() {
     let site = Site::<Postgres>::start().await;
     let envelope = |_| Envelope::new(&WorkRequested::taking(0)).unwrap();
     let envelopes: Vec<_> = (0..5).map(envelope).collect();
-    let mut beside = PgConnection::connect(site.database.url()).await.unwrap();
-    let mut open = beside.begin().await.unwrap();
-    // An INSERT of the same event waits for this transaction's end.
-    sqlx::query(
-        "INSERT INTO event_inbox
-            (event_id, stream_id, event_type, aggregate_id, occurred_on, payload, consumer)
-        VALUES ($1, '0-1', 'WorkRequested', gen_random_uuid(), now(), '{}', 'billing')",
-    )
-    .bind(&envelopes[2].metadata().event_id)
-    .execute(&mut *open)
-    .await
-    .unwrap();
+    let beside = holding_up(&site.database, &envelopes[2].metadata().event_id).await;
     let ids = site.publish_envelopes(&envelopes).await;
     let mut worker = Worker::start(&site.worker());
-    eventually(DEADLINE, async || {
-        let waiting = "SELECT query FROM pg_stat_activity
-            WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        let queries = site.database.texts(waiting).await;
-        queries.iter().any(|query| query.contains("INSERT INTO"))
-    })
-    .await;
+    eventually(DEADLINE, async || !held_up(&site.database).await.is_empty()).await;
 
     worker.kill();
-    open.rollback().await.unwrap();
+    beside.close().await.unwrap();
 
     site.await_rows("processing", &ids).await;
     assert_eq!(site.pending("billing").await, 5);

@@ -15,7 +15,7 @@ use eventflow_tests::{
     work::WorkRequested,
     worker::{Signal, Worker},
 };
-use sqlx::{Connection, PgConnection};
+use sqlx::{Connection, Executor, PgConnection};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -149,6 +149,25 @@ async fn a_connection_is_cut_after_so_many_bytes_once() {
 }
 
 #[tokio::test]
+async fn a_redirected_port_leaves_open_connections_where_they_are() {
+    let proxy = echo().await;
+    let mut before = connected(&proxy).await;
+    let other = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+
+    proxy.redirect(other.local_addr().unwrap().port());
+
+    assert_eq!(answer(&mut before, b"here").await.unwrap(), b"here");
+    let mut after = TcpStream::connect(("127.0.0.1", proxy.port()))
+        .await
+        .unwrap();
+    let (mut there, _) = other.accept().await.unwrap();
+    there.write_all(b"there").await.unwrap();
+    let mut said = [0; 5];
+    after.read_exact(&mut said).await.unwrap();
+    assert_eq!(&said, b"there");
+}
+
+#[tokio::test]
 async fn a_paused_redis_answers_when_it_is_resumed() {
     let mut redis = RedisServer::start().await;
 
@@ -195,6 +214,21 @@ async fn a_restarted_postgres_has_closed_its_connections_and_kept_its_data() {
     postgres.kill();
     postgres.start_again().await;
     postgres.run("DROP TABLE kept").await;
+}
+
+#[tokio::test]
+async fn a_postgres_that_failed_over_only_reads_and_the_other_has_its_data() {
+    let mut old = PostgresServer::start().await;
+    old.run("CREATE TABLE kept (name TEXT)").await;
+
+    let new = old.fail_over().await;
+
+    new.run("INSERT INTO kept VALUES ('new')").await;
+    let mut standby = PgConnection::connect(&old.url("postgres")).await.unwrap();
+    let refused = standby.execute("INSERT INTO kept VALUES ('old')").await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("read-only transaction"), "{refused}");
+    assert!(old.log().contains("read-only transaction"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

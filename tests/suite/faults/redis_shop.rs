@@ -1,12 +1,12 @@
 //! The shop behind a real Redis: what arrives there are bytes, not envelopes.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use deadpool_redis::redis::{self, aio::MultiplexedConnection};
-use eventflow::{RedisStream, Report, consumer::ConsumerBuilder};
+use eventflow::{RedisStream, Report, Sink, consumer::ConsumerBuilder};
 use eventflow_tests::{
     redis::RedisServer,
-    shop::{Database, GROUP, Script, Shop, ShopRouter, in_an_hour, router},
+    shop::{self, Database, GROUP, Script, Shop, ShopRouter, in_an_hour, router},
 };
 
 pub(super) const ORDER_ID: &str = "7f3b1c7e-6f43-4be5-9a0b-3f3b4f3e2d10";
@@ -41,6 +41,14 @@ impl<D: Database> RedisShop<D> {
             .unwrap()
     }
 
+    /// Publishes orders with these numbers.
+    pub(super) async fn orders(&self, numbers: Range<u32>) {
+        let sink = RedisStream::builder(self.redis.url()).stream("shop");
+        let envelopes: Vec<_> = numbers.map(shop::order).collect();
+        let sink = sink.connect().await.unwrap();
+        sink.send(&envelopes).await.unwrap();
+    }
+
     /// Adds an entry with one field, which the server fills with so many `x`.
     pub(super) async fn add_filled(&self, name: &str, bytes: usize) -> String {
         redis::cmd("EVAL")
@@ -63,13 +71,22 @@ impl<D: Database> RedisShop<D> {
         &self,
         script: Script<D>,
     ) -> ConsumerBuilder<RedisStream, D::Inbox, ShopRouter<D>> {
+        self.consumer_with(self.shop.inbox(), script).await
+    }
+
+    /// As [`consumer`](Self::consumer), with a way of its own to the database.
+    pub(super) async fn consumer_with(
+        &self,
+        inbox: D::Inbox,
+        script: Script<D>,
+    ) -> ConsumerBuilder<RedisStream, D::Inbox, ShopRouter<D>> {
         let stream = RedisStream::builder(self.redis.url())
             .stream("shop")
             .group(GROUP)
             .connect()
             .await
             .unwrap();
-        eventflow::Consumer::builder(stream, self.shop.inbox(), router(script))
+        eventflow::Consumer::builder(stream, inbox, router(script))
             .backoff(in_an_hour())
             .poll_interval(Duration::from_millis(20))
     }

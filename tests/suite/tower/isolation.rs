@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use eventflow::Report;
-use eventflow_tests::shop::{Answer, Call, Database, Script, Shop, names, soon};
+use eventflow_tests::shop::{Answer, Call, Database, Script, Shop, names};
 use futures_util::{FutureExt, future::pending};
 use sqlx::Connection as _;
 use tower::timeout::TimeoutLayer;
@@ -14,12 +14,10 @@ on_every_database!(
     a_cut_call_that_swallowed_an_error_takes_back_its_writes,
     a_cut_call_that_tried_to_commit_takes_back_its_writes,
     a_cut_call_that_tried_to_roll_back_leaves_the_others,
-    a_cut_statement_is_stopped,
     a_handler_that_commits_and_says_ok_has_failed,
     a_handler_that_rolls_back_and_says_ok_has_failed,
     a_handler_that_forgets_its_own_transaction_has_failed,
     a_swallowed_error_keeps_no_half,
-    cuts_at_any_moment_leave_effects_for_processed_rows_only,
 );
 
 /// The order that goes wrong in the middle of a unit of seven.
@@ -134,20 +132,6 @@ async fn a_cut_call_that_tried_to_roll_back_leaves_the_others<D: Database>() {
     assert_eq!(message(&shop).await, "request timed out");
 }
 
-async fn a_cut_statement_is_stopped<D: Database>() {
-    let (shop, _) = one_goes_wrong::<D, _>(|mut call| {
-        async move {
-            call.write().await?;
-            call.execute(D::ENDLESS).await?;
-            Ok(())
-        }
-        .boxed()
-    })
-    .await;
-
-    assert_eq!(message(&shop).await, "request timed out");
-}
-
 async fn a_handler_that_commits_and_says_ok_has_failed<D: Database>() {
     let (shop, report) = one_goes_wrong::<D, _>(|mut call| {
         async move {
@@ -219,37 +203,4 @@ async fn a_swallowed_error_keeps_no_half<D: Database>() {
     assert_eq!(report.processed + report.failed, 7);
     assert!(report.processed >= 6, "{report}");
     assert_eq!(shop.effects().await, shop.event_ids("processed").await);
-}
-
-async fn cuts_at_any_moment_leave_effects_for_processed_rows_only<D: Database>() {
-    let shop = Shop::<D>::open().await;
-    for (round, micros) in (0_u32..).zip((0..4000).step_by(250)) {
-        let script = Script::<D>::new().on_order(|mut call| {
-            async move {
-                call.write().await?;
-                if call.event.number % 2 == 1 {
-                    let mut own = call.tx.begin().await?;
-                    D::write(&mut own, &call.meta.event_id).await?;
-                    own.rollback().await?;
-                }
-                Ok(())
-            }
-            .boxed()
-        });
-        shop.orders(round * 10..round * 10 + 10).await;
-        let consumer = shop
-            .consumer(script)
-            .layer(TimeoutLayer::new(Duration::from_micros(micros)));
-        let consumer = consumer.backoff(soon()).max_retries(2).workers(1);
-
-        consumer.build().unwrap().drain_scheduled().await.unwrap();
-
-        assert_eq!(
-            shop.effects().await,
-            shop.event_ids("processed").await,
-            "cut after {micros} µs"
-        );
-    }
-    let counts = shop.counts().await;
-    assert_eq!(counts.processed + counts.dead_letter, 160, "{counts:?}");
 }

@@ -29,6 +29,10 @@ pub trait Database: Sized + Send + Sync + 'static {
     /// Makes the inbox refuse the event `refused`.
     const REFUSES: &'static str;
 
+    /// Reads which sessions have a transaction open and do nothing, as text. SQLite lists none: a
+    /// transaction that is left open there keeps all others from writing, which shows by itself.
+    const IDLE_IN_TRANSACTION: &'static str;
+
     /// A new database with nothing in it.
     fn create() -> impl Future<Output = Self> + Send;
 
@@ -123,7 +127,7 @@ impl Postgres {
 }
 
 macro_rules! database {
-    ($Database:ident, $Inbox:ty, $Connection:ty, $table:ident, $insert:literal, $endless:literal, $waits:literal, $refuses:literal) => {
+    ($Database:ident, $Inbox:ty, $Connection:ty, $table:ident, $insert:literal, $endless:literal, $waits:literal, $refuses:literal, $idle:literal) => {
         impl Database for $Database {
             type Inbox = $Inbox;
             type Connection = $Connection;
@@ -132,6 +136,7 @@ macro_rules! database {
             const ENDLESS: &'static str = $endless;
             const WAITS: &'static str = $waits;
             const REFUSES: &'static str = $refuses;
+            const IDLE_IN_TRANSACTION: &'static str = $idle;
 
             async fn create() -> Self {
                 Self::open().await
@@ -214,7 +219,8 @@ database!(
     "SELECT CAST((next_retry_at - last_error_at) / 1e6 AS TEXT)
      FROM event_inbox WHERE status = 'failed'",
     "CREATE TRIGGER refuses BEFORE INSERT ON event_inbox WHEN NEW.event_id = 'refused'
-     BEGIN SELECT RAISE(ABORT, 'this event is refused'); END"
+     BEGIN SELECT RAISE(ABORT, 'this event is refused'); END",
+    "SELECT '' WHERE FALSE"
 );
 
 database!(
@@ -226,5 +232,7 @@ database!(
     "INSERT INTO effects (name) SELECT 'endless' FROM pg_sleep(3600)",
     "SELECT CAST(EXTRACT(EPOCH FROM next_retry_at - last_error_at) AS TEXT)
      FROM event_inbox WHERE status = 'failed'",
-    "ALTER TABLE event_inbox ADD CONSTRAINT refuses CHECK (event_id <> 'refused')"
+    "ALTER TABLE event_inbox ADD CONSTRAINT refuses CHECK (event_id <> 'refused')",
+    "SELECT pid::text FROM pg_stat_activity
+     WHERE datname = current_database() AND state LIKE 'idle in transaction%'"
 );

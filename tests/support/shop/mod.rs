@@ -67,8 +67,13 @@ pub type ShopRouter<D> = Router<<D as Database>::Table, <D as Database>::Inbox, 
 
 impl<D: Database> Shop<D> {
     pub async fn open() -> Self {
+        Self::on(D::create().await).await
+    }
+
+    /// A shop on a database that the test has made.
+    pub async fn on(database: D) -> Self {
         let shop = Self {
-            database: D::create().await,
+            database,
             stream: MemoryStream::new("shop").group(GROUP),
         };
         shop.inbox().migrate().await.unwrap();

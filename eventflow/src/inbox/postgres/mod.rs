@@ -4,6 +4,7 @@
 //! share a table: rows are claimed with `SKIP LOCKED`, so none waits for another.
 
 mod builder;
+mod connection;
 mod migrate;
 mod row;
 mod sql;
@@ -14,7 +15,6 @@ use std::{fmt, sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use sqlx::{
     PgConnection, PgPool, Postgres, Row as _,
-    pool::PoolConnection,
     postgres::{PgArguments, PgConnectOptions, PgRow},
 };
 use uuid::Uuid;
@@ -22,6 +22,7 @@ use uuid::Uuid;
 pub use self::{builder::PgInboxBuilder, unit::PgUnit};
 use self::{
     builder::Session,
+    connection::{connection, run},
     row::{lease, record, refuses},
     sql::{Sql, Statements, Table},
 };
@@ -88,6 +89,10 @@ impl PgInbox {
 
     /// Starts with a pool of the user's, which must have the connections that the consumer asks
     /// for: its workers and two more.
+    ///
+    /// A handler that is cut while it begins a transaction of its own on such a pool leaves the
+    /// connection inside of it (sqlx 0.9.0). The inbox commits each statement there by a
+    /// transaction of its own, which costs two round trips more.
     pub fn with_pool(pool: PgPool) -> PgInboxBuilder {
         PgInboxBuilder::pool(pool)
     }
@@ -100,12 +105,13 @@ impl PgInbox {
 
     /// Runs one statement and gives its rows.
     async fn rows(&self, what: &'static str, statement: Statement) -> Result<Vec<PgRow>, Error> {
-        let pool = self.pool.clone();
+        let (pool, is_users) = (self.pool.clone(), self.settings.options.is_none());
         let table = self.settings.table.clone();
         uncut(async move {
-            statement
-                .fetch_all(&pool)
-                .await
+            let rows = run(&pool, is_users, async |connection| {
+                statement.fetch_all(connection).await
+            });
+            rows.await
                 .map_err(|error| failed(format!("{what} in {table}"), error))
         })
         .await
@@ -113,11 +119,14 @@ impl PgInbox {
 
     /// Runs one writing statement and counts the rows that it changed.
     async fn change(&self, what: &'static str, statement: Statement) -> Result<u64, Error> {
-        let pool = self.pool.clone();
+        let (pool, is_users) = (self.pool.clone(), self.settings.options.is_none());
         let table = self.settings.table.clone();
         uncut(async move {
-            let done = statement.execute(&pool).await;
-            done.map(|done| done.rows_affected())
+            let done = run(&pool, is_users, async |connection| {
+                statement.execute(connection).await
+            });
+            done.await
+                .map(|done| done.rows_affected())
                 .map_err(|error| failed(format!("{what} in {table}"), error))
         })
         .await
@@ -218,10 +227,14 @@ impl Inbox for PgInbox {
             .bind(holder.consumer.clone())
             .bind(holder.name.clone())
             .bind(micros(holder.lease));
-        let (pool, table) = (self.pool.clone(), self.settings.table.clone());
+        let (pool, is_users) = (self.pool.clone(), self.settings.options.is_none());
+        let table = self.settings.table.clone();
         let rows = uncut(async move {
-            let rows = fail_point::insert(&pool, statement).await;
-            rows.map_err(|error| failed(format!("events could not be stored in {table}"), error))
+            let rows = run(&pool, is_users, async |connection| {
+                fail_point::insert(connection, statement).await
+            });
+            rows.await
+                .map_err(|error| failed(format!("events could not be stored in {table}"), error))
         })
         .await?;
         let entered = self.read(&rows, |row| {
@@ -372,11 +385,6 @@ impl Inbox for PgInbox {
         self.change("dead letters could not be deleted", statement)
             .await
     }
-}
-
-async fn connection(pool: &PgPool) -> Result<PoolConnection<Postgres>, Error> {
-    let connection = pool.acquire().await;
-    connection.map_err(|error| failed("the database gave no connection", error))
 }
 
 fn owned(names: &[&str]) -> Vec<String> {

@@ -210,7 +210,8 @@ impl Inbox for SqliteInbox {
             .bind(micros(holder.lease));
         let database = Arc::clone(&self.database);
         let rows = uncut(async move {
-            let rows = fail_point::insert(&database.writer, statement).await;
+            let mut connection = database.connection().await?;
+            let rows = fail_point::insert(&mut *connection, statement).await;
             let table = &database.table;
             rows.map_err(|error| failed(format!("events could not be stored in {table}"), error))
         })

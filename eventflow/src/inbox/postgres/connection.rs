@@ -1,0 +1,62 @@
+//! A connection of the pool for one statement, which is committed when it is answered.
+
+use sqlx::{Connection as _, PgConnection, PgPool, Postgres, pool::PoolConnection};
+
+use super::failed;
+use crate::{error::Error, inbox::database_error::code};
+
+/// Takes a connection from the pool.
+pub(super) async fn connection(pool: &PgPool) -> Result<PoolConnection<Postgres>, Error> {
+    let connection = pool.acquire().await;
+    connection.map_err(|error| failed("the database gave no connection", error))
+}
+
+/// Runs a statement, and commits it. To be run in a task that is not cut.
+///
+/// A connection whose server takes no writes is closed, not kept for the next statement: by now
+/// its host's name may lead to the server that does.
+pub(super) async fn run<T>(
+    pool: &PgPool,
+    is_users: bool,
+    statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+) -> Result<T, sqlx::Error> {
+    const READ_ONLY: &str = "25006";
+
+    let mut connection = pool.acquire().await?;
+    let answer = if is_users {
+        run_in_transaction(&mut connection, statement).await
+    } else {
+        statement(&mut connection).await
+    };
+    if let Err(error) = &answer
+        && (code(error).as_deref() == Some(READ_ONLY) || matches!(error, sqlx::Error::BeginFailed))
+    {
+        connection.close_on_drop();
+    }
+    answer
+}
+
+/// Runs a statement in a transaction of its own.
+///
+/// A handler that is cut while it begins a transaction gives the connection back to the user's pool
+/// inside of it, where a statement does not commit by itself. A commit does, of whatever is open.
+async fn run_in_transaction<T>(
+    connection: &mut PgConnection,
+    statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+) -> Result<T, sqlx::Error> {
+    const ABORTED: &str = "25P02";
+
+    let began = connection.begin().await;
+    let mut transaction = began.map_err(|error| match code(&error).as_deref() {
+        Some(ABORTED) => sqlx::Error::BeginFailed,
+        _ => error,
+    })?;
+    match statement(&mut transaction).await {
+        Ok(answer) => transaction.commit().await.map(|()| answer),
+        Err(error) => {
+            // It says no more than the statement's own error.
+            transaction.rollback().await.unwrap_or_default();
+            Err(error)
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Row P3: a serialization failure or a deadlock runs the unit again, with no attempt counted.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
+use eventflow::prelude::*;
+use eventflow_tests::{
+    eventually,
+    shop::{Call, Database, Postgres, Script, Shop, names},
+};
+use futures_util::FutureExt;
+use sqlx::{Connection, sqlite::SqliteConnectOptions};
+
+use super::DEADLINE;
+
+on_every_database!(p3_a_conflict_in_a_handlers_own_error);
+
+#[derive(Debug, thiserror::Error, Classify)]
+enum StockError {
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+/// An error that SQLite gives while another connection writes.
+async fn busy() -> sqlx::Error {
+    let folder = tempfile::tempdir().unwrap();
+    let options = SqliteConnectOptions::new()
+        .filename(folder.path().join("busy.db"))
+        .create_if_missing(true)
+        .busy_timeout(std::time::Duration::ZERO);
+    let mut holder = SqliteConnection::connect_with(&options).await.unwrap();
+    let mut other = SqliteConnection::connect_with(&options).await.unwrap();
+    let _held = holder.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    other.begin_with("BEGIN IMMEDIATE").await.err().unwrap()
+}
+
+/// A handler that meets a conflict twice; counts its runs.
+async fn conflicts<D, F>(shop: &Shop<D>, conflict: F)
+where
+    D: Database,
+    F: for<'a> Fn(Call<'a, D>) -> futures_util::future::BoxFuture<'a, sqlx::Error>
+        + Send
+        + Sync
+        + 'static,
+{
+    let runs = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&runs);
+    let conflict = Arc::new(conflict);
+    let script = Script::<D>::new().on_order(move |mut call| {
+        let conflict = Arc::clone(&conflict);
+        let run = match call.event.number {
+            1 => counted.fetch_add(1, Ordering::SeqCst) + 1,
+            _ => u32::MAX,
+        };
+        async move {
+            call.write().await?;
+            if run <= 2 {
+                return Err(StockError::Database(conflict(call).await).into());
+            }
+            Ok(())
+        }
+        .boxed()
+    });
+    shop.orders(0..3).await;
+
+    let consumer = shop.consumer(script).workers(1).build().unwrap();
+    let report = consumer.drain().await.unwrap();
+
+    assert_eq!((report.processed, report.failed), (3, 0), "{report}");
+    assert_eq!(report.units_lost, 2, "{report}");
+    assert_eq!(runs.load(Ordering::SeqCst), 3);
+    assert_eq!(shop.column("order-1", "retry_count").await, "0");
+    assert_eq!(shop.effects().await, names(0..3));
+}
+
+async fn p3_a_conflict_in_a_handlers_own_error<D: Database>() {
+    let shop = Shop::<D>::open().await;
+    conflicts(&shop, |_| busy().boxed()).await;
+}
+
+fn code(error: &sqlx::Error) -> String {
+    let code = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code);
+    code.expect("it is the database's").into_owned()
+}
+
+/// Two counters that handlers and others change.
+async fn counters(shop: &Shop<Postgres>) {
+    let table = "CREATE TABLE counters (id INT PRIMARY KEY, n INT NOT NULL)";
+    shop.database.change(table).await;
+    let rows = "INSERT INTO counters VALUES (1, 0), (2, 0)";
+    shop.database.change(rows).await;
+}
+
+/// The database's transactions see what was committed when they began. The handler reads a row,
+/// another session changes it, and the handler wants to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p3_serialization_failure() {
+    let shop = Arc::new(Shop::<Postgres>::open().await);
+    counters(&shop).await;
+    // New sessions have it: those that the consumer opens.
+    let isolation = "DO $$ BEGIN EXECUTE format(
+            'ALTER DATABASE %I SET default_transaction_isolation = %L',
+            current_database(), 'repeatable read');
+        END $$";
+    shop.database.change(isolation).await;
+
+    let beside = Arc::clone(&shop);
+    conflicts(&shop, move |mut call| {
+        let shop = Arc::clone(&beside);
+        async move {
+            call.execute("SELECT n FROM counters").await.unwrap();
+            let change = "UPDATE counters SET n = n + 1";
+            shop.database.change(change).await;
+            let error = call.execute(change).await.unwrap_err();
+            assert_eq!(code(&error), "40001");
+            error
+        }
+        .boxed()
+    })
+    .await;
+}
+
+/// The handler and another session change two rows in opposite orders.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p3_deadlock() {
+    let shop = Arc::new(Shop::<Postgres>::open().await);
+    counters(&shop).await;
+
+    let beside = Arc::clone(&shop);
+    conflicts(&shop, move |mut call| {
+        let shop = Arc::clone(&beside);
+        async move {
+            // The handler's session looks for deadlocks, and so is the one that gives way.
+            let patience = "SET LOCAL deadlock_timeout = '10ms'";
+            call.execute(patience).await.unwrap();
+            let first = "UPDATE counters SET n = n + 1 WHERE id = 1";
+            call.execute(first).await.unwrap();
+            // It ends when this attempt's transaction does.
+            tokio::spawn({
+                let shop = Arc::clone(&shop);
+                async move {
+                    let opposite = "DO $$ BEGIN
+                            SET LOCAL deadlock_timeout = '1h';
+                            UPDATE counters SET n = n + 1 WHERE id = 2;
+                            UPDATE counters SET n = n + 1 WHERE id = 1;
+                        END $$";
+                    shop.database.change(opposite).await;
+                }
+            });
+            let until_it_waits = "DO $$ BEGIN
+                    WHILE NOT EXISTS (
+                        SELECT FROM pg_locks WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))
+                    ) LOOP
+                        PERFORM pg_sleep(0.005);
+                    END LOOP;
+                END $$";
+            call.execute(until_it_waits).await.unwrap();
+            let second = "UPDATE counters SET n = n + 1 WHERE id = 2";
+            let error = call.execute(second).await.unwrap_err();
+            assert_eq!(code(&error), "40P01");
+            error
+        }
+        .boxed()
+    })
+    .await;
+
+    let sum = "SELECT CAST(SUM(n) AS TEXT) FROM counters";
+    eventually(DEADLINE, async || shop.database.texts(sum).await == ["4"]).await;
+}
