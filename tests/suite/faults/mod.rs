@@ -6,9 +6,11 @@
 
 mod crash_loop;
 mod deploys;
+mod handlers;
 mod housekeeping;
 mod killed;
 mod kit;
+mod late;
 mod messages;
 mod redis_shop;
 mod shutdown;
