@@ -6,6 +6,7 @@
 
 mod crash_loop;
 mod deploys;
+mod duplicates;
 mod handlers;
 mod housekeeping;
 mod killed;

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use deadpool_redis::redis::{self, aio::MultiplexedConnection};
+use deadpool_redis::redis::{
+    self,
+    aio::MultiplexedConnection,
+    streams::{StreamInfoGroup, StreamInfoGroupsReply, StreamInfoStreamReply},
+};
 use eventflow::{RedisStream, Report, consumer::ConsumerBuilder};
 use eventflow_tests::{
     redis::RedisServer,
@@ -78,6 +82,16 @@ impl<D: Database> RedisShop<D> {
     pub(super) async fn drain(&self) -> Report {
         let consumer = self.consumer(Script::new()).await.build().unwrap();
         consumer.drain().await.unwrap()
+    }
+
+    /// Whether the group was given every entry, and has acknowledged each.
+    pub(super) async fn is_done(&self) -> bool {
+        let groups: StreamInfoGroupsReply = self.redis.run(&["XINFO", "GROUPS", "shop"]).await;
+        let stream: StreamInfoStreamReply = self.redis.run(&["XINFO", "STREAM", "shop"]).await;
+        let is_done = |group: &StreamInfoGroup| {
+            group.pending == 0 && group.last_delivered_id == stream.last_generated_id
+        };
+        groups.groups.iter().all(is_done)
     }
 
     /// How many entries are not acknowledged.
