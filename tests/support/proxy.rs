@@ -24,7 +24,6 @@ pub enum Direction {
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
-    server: SocketAddr,
     network: Arc<Network>,
     accepting: Option<JoinHandle<()>>,
 }
@@ -37,12 +36,16 @@ struct Network {
     budgets: Mutex<[Option<usize>; 2]>,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 struct State {
+    /// Where new connections lead.
+    server: SocketAddr,
     stalled: bool,
     delay: Duration,
     /// Grows with each cut.
     cuts: u64,
+    /// Grows each time that connections are forgotten.
+    forgotten: u64,
     /// Grows with each half close, per direction.
     half_closes: [u64; 2],
 }
@@ -53,12 +56,18 @@ impl Proxy {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let network = Arc::new(Network {
-            state: watch::Sender::new(State::default()),
+            state: watch::Sender::new(State {
+                server: local(server),
+                stalled: false,
+                delay: Duration::ZERO,
+                cuts: 0,
+                forgotten: 0,
+                half_closes: [0; 2],
+            }),
             budgets: Mutex::default(),
         });
         let mut proxy = Self {
             address,
-            server: SocketAddr::from(([127, 0, 0, 1], server)),
             network,
             accepting: None,
         };
@@ -73,9 +82,18 @@ impl Proxy {
 
     /// The URL of a server, with the proxy's port in place of the server's.
     pub fn url(&self, server: &str) -> String {
-        let port = format!(":{}", self.server.port());
+        let port = format!(":{}", self.network.state.borrow().server.port());
         assert!(server.contains(&port), "{server} is not the proxy's server");
         server.replacen(&port, &format!(":{}", self.port()), 1)
+    }
+
+    /// Leads new connections to the server on another port; those that are open stay where they
+    /// are.
+    pub fn lead_to(&self, server: u16) {
+        let server = local(server);
+        self.network
+            .state
+            .send_modify(|state| state.server = server);
     }
 
     /// Resets all connections.
@@ -113,6 +131,12 @@ impl Proxy {
             .send_modify(|state| state.stalled = false);
     }
 
+    /// Swallows everything of the connections that are open, for good, while new ones work: they
+    /// are half open.
+    pub fn forget(&self) {
+        self.network.state.send_modify(|state| state.forgotten += 1);
+    }
+
     /// Ends one direction of all connections, cleanly; the other stays open.
     pub fn half_close(&self, direction: Direction) {
         self.network
@@ -132,10 +156,10 @@ impl Proxy {
     }
 
     fn serve(&mut self, listener: TcpListener) {
-        let (server, network) = (self.server, Arc::clone(&self.network));
+        let network = Arc::clone(&self.network);
         self.accepting = Some(tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(connect(client, server, Arc::clone(&network)));
+                tokio::spawn(connect(client, Arc::clone(&network)));
             }
         }));
     }
@@ -151,10 +175,14 @@ impl Drop for Proxy {
 /// A connection was cut.
 struct Cut;
 
-async fn connect(mut client: TcpStream, server: SocketAddr, network: Arc<Network>) {
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+async fn connect(mut client: TcpStream, network: Arc<Network>) {
     let mut cuts = network.state.subscribe();
-    let before = cuts.borrow_and_update().cuts;
-    let Ok(mut server) = TcpStream::connect(server).await else {
+    let before = *cuts.borrow_and_update();
+    let Ok(mut server) = TcpStream::connect(before.server).await else {
         return client.set_zero_linger().unwrap_or_default();
     };
     for stream in [&client, &server] {
@@ -167,7 +195,7 @@ async fn connect(mut client: TcpStream, server: SocketAddr, network: Arc<Network
         let to_client = pump(server_read, client_write, Direction::ToClient, &network);
         tokio::select! {
             pumped = async { tokio::try_join!(to_server, to_client) } => pumped.is_err(),
-            _ = cuts.wait_for(|state| state.cuts != before) => true,
+            _ = cuts.wait_for(|state| state.cuts != before.cuts) => true,
         }
     };
     if cut {
@@ -186,7 +214,8 @@ async fn pump(
     network: &Network,
 ) -> Result<(), Cut> {
     let mut state = network.state.subscribe();
-    let half_closes = state.borrow().half_closes[direction as usize];
+    let before = *state.borrow();
+    let half_closes = before.half_closes[direction as usize];
     let mut buffer = vec![0; 16 * 1024];
     loop {
         let read = tokio::select! {
@@ -196,7 +225,7 @@ async fn pump(
         let delay = state.borrow().delay;
         tokio::time::sleep(delay).await;
         state
-            .wait_for(|state| !state.stalled)
+            .wait_for(|state| !state.stalled && state.forgotten == before.forgotten)
             .await
             .map_err(|_| Cut)?;
         if read == 0 {
