@@ -14,6 +14,8 @@ mod killed;
 mod kit;
 mod late;
 mod messages;
+mod redis_away;
+mod redis_forgets;
 mod redis_shop;
 mod shutdown;
 mod sizes;
