@@ -109,6 +109,8 @@ impl Reader {
         match self.server.run::<Value>(&action, &command).await? {
             Ok(_) => Ok(true),
             Err(error) if error.code() == Some("BUSYGROUP") => Ok(false),
+            // A full server makes no group, not even one that is there; reading finds out which.
+            Err(error) if error.code() == Some("OOM") => Ok(false),
             Err(error) => Err(self.server.error(&action, error)),
         }
     }
