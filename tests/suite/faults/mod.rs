@@ -16,6 +16,7 @@ mod late;
 mod messages;
 mod redis_away;
 mod redis_forgets;
+mod redis_refuses;
 mod redis_shop;
 mod shutdown;
 mod sizes;
