@@ -31,18 +31,21 @@ pub struct Proxy {
 /// What connections look at while they run.
 #[derive(Debug)]
 struct Network {
-    server: Mutex<SocketAddr>,
     state: watch::Sender<State>,
     /// Bytes that still pass, all connections together, before one is cut.
     budgets: Mutex<[Option<usize>; 2]>,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 struct State {
+    /// Where new connections lead.
+    server: SocketAddr,
     stalled: bool,
     delay: Duration,
     /// Grows with each cut.
     cuts: u64,
+    /// Grows each time that connections are forgotten.
+    forgotten: u64,
     /// Grows with each half close, per direction.
     half_closes: [u64; 2],
 }
@@ -53,8 +56,14 @@ impl Proxy {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let network = Arc::new(Network {
-            server: Mutex::new(local(server)),
-            state: watch::Sender::new(State::default()),
+            state: watch::Sender::new(State {
+                server: local(server),
+                stalled: false,
+                delay: Duration::ZERO,
+                cuts: 0,
+                forgotten: 0,
+                half_closes: [0; 2],
+            }),
             budgets: Mutex::default(),
         });
         let mut proxy = Self {
@@ -73,7 +82,7 @@ impl Proxy {
 
     /// The URL of a server, with the proxy's port in place of the server's.
     pub fn url(&self, server: &str) -> String {
-        let port = format!(":{}", self.network.server().port());
+        let port = format!(":{}", self.network.state.borrow().server.port());
         assert!(server.contains(&port), "{server} is not the proxy's server");
         server.replacen(&port, &format!(":{}", self.port()), 1)
     }
@@ -81,7 +90,10 @@ impl Proxy {
     /// Takes new connections to the server on this port, as a name does that moves to another
     /// host; those that are open stay where they are.
     pub fn redirect(&self, server: u16) {
-        *self.network.server.lock().unwrap() = local(server);
+        let server = local(server);
+        self.network
+            .state
+            .send_modify(|state| state.server = server);
     }
 
     /// Resets all connections.
@@ -117,6 +129,12 @@ impl Proxy {
         self.network
             .state
             .send_modify(|state| state.stalled = false);
+    }
+
+    /// Swallows everything of the connections that are open, for good, while new ones work: they
+    /// are half open.
+    pub fn forget(&self) {
+        self.network.state.send_modify(|state| state.forgotten += 1);
     }
 
     /// Ends one direction of all connections, cleanly; the other stays open.
@@ -163,8 +181,8 @@ fn local(port: u16) -> SocketAddr {
 
 async fn connect(mut client: TcpStream, network: Arc<Network>) {
     let mut cuts = network.state.subscribe();
-    let before = cuts.borrow_and_update().cuts;
-    let Ok(mut server) = TcpStream::connect(network.server()).await else {
+    let before = *cuts.borrow_and_update();
+    let Ok(mut server) = TcpStream::connect(before.server).await else {
         return client.set_zero_linger().unwrap_or_default();
     };
     for stream in [&client, &server] {
@@ -177,7 +195,7 @@ async fn connect(mut client: TcpStream, network: Arc<Network>) {
         let to_client = pump(server_read, client_write, Direction::ToClient, &network);
         tokio::select! {
             pumped = async { tokio::try_join!(to_server, to_client) } => pumped.is_err(),
-            _ = cuts.wait_for(|state| state.cuts != before) => true,
+            _ = cuts.wait_for(|state| state.cuts != before.cuts) => true,
         }
     };
     if cut {
@@ -196,7 +214,8 @@ async fn pump(
     network: &Network,
 ) -> Result<(), Cut> {
     let mut state = network.state.subscribe();
-    let half_closes = state.borrow().half_closes[direction as usize];
+    let before = *state.borrow();
+    let half_closes = before.half_closes[direction as usize];
     let mut buffer = vec![0; 16 * 1024];
     loop {
         let read = tokio::select! {
@@ -206,7 +225,7 @@ async fn pump(
         let delay = state.borrow().delay;
         tokio::time::sleep(delay).await;
         state
-            .wait_for(|state| !state.stalled)
+            .wait_for(|state| !state.stalled && state.forgotten == before.forgotten)
             .await
             .map_err(|_| Cut)?;
         if read == 0 {
@@ -221,10 +240,6 @@ async fn pump(
 }
 
 impl Network {
-    fn server(&self) -> SocketAddr {
-        *self.server.lock().unwrap()
-    }
-
     /// How many of so many bytes pass.
     fn pass(&self, direction: Direction, bytes: usize) -> usize {
         let mut budgets = self.budgets.lock().unwrap();

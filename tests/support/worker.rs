@@ -103,11 +103,16 @@ pub struct Worker {
 impl Worker {
     /// Starts a worker.
     pub fn start(config: &WorkerConfig) -> Self {
-        Self::start_to_fail(config, "")
+        Self::start_with(config, &[])
     }
 
     /// Starts a worker with fail points, as `EVENTFLOW_FAIL` names them.
     pub fn start_to_fail(config: &WorkerConfig, fail_points: &str) -> Self {
+        Self::start_with(config, &[("EVENTFLOW_FAIL", fail_points)])
+    }
+
+    /// Starts a worker with more in its environment.
+    pub fn start_with(config: &WorkerConfig, environment: &[(&str, &str)]) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("eventflow-worker-")
             .tempdir()
@@ -116,8 +121,9 @@ impl Worker {
         let mut command = Command::new(binary());
         command
             .arg(serde_json::to_string(config).unwrap())
-            .env("EVENTFLOW_FAIL", fail_points)
+            .env_remove("EVENTFLOW_FAIL")
             .env_remove("RUST_LOG")
+            .envs(environment.iter().copied())
             .stdout(file("stdout"))
             .stderr(file("stderr"));
         let process = Process::start(&mut command, folder.path()).unwrap();

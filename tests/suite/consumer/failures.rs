@@ -14,15 +14,9 @@ use futures_util::FutureExt;
 
 on_every_database!(
     an_error_is_one_attempt_with_its_chain,
-    a_handler_that_takes_too_long_is_one_attempt,
-    a_panic_in_poll_is_one_attempt,
-    a_panic_with_no_text_is_one_attempt,
-    a_panic_in_a_destructor_is_one_attempt,
     a_handler_without_transaction_fails_in_the_same_ways,
     a_long_message_is_cut_at_a_character_and_has_no_nul,
     retry_after_is_the_rows_next_run,
-    dead_letter_is_final_at_once,
-    three_retries_are_three_runs_in_all,
     no_limit_runs_on,
     the_count_of_failed_runs_is_kept_on_success,
     a_failed_run_takes_back_its_writes_and_leaves_the_others,
@@ -69,88 +63,6 @@ async fn an_error_is_one_attempt_with_its_chain<D: Database>() {
         shop.column("order-1", "error_message").await,
         "no stock for the order: the shelf is empty"
     );
-}
-
-async fn a_handler_that_takes_too_long_is_one_attempt<D: Database>() {
-    let script = Script::<D>::new().on_order(|mut call| {
-        async move {
-            call.write().await?;
-            std::future::pending().await
-        }
-        .boxed()
-    });
-
-    let shop = failed_once(script).await;
-
-    assert_eq!(
-        shop.column("order-1", "error_message").await,
-        "timed out after 50ms"
-    );
-}
-
-async fn a_panic_in_poll_is_one_attempt<D: Database>() {
-    let script = Script::<D>::new().on_order(|mut call| {
-        async move {
-            call.write().await?;
-            panic!("no shelf {}", call.event.number)
-        }
-        .boxed()
-    });
-
-    let shop = failed_once(script).await;
-
-    assert_eq!(
-        shop.column("order-1", "error_message").await,
-        "the handler panicked: no shelf 1"
-    );
-}
-
-async fn a_panic_with_no_text_is_one_attempt<D: Database>() {
-    let script = Script::<D>::new()
-        .on_order(|_| async { std::panic::panic_any(NoStock(std::io::Error::other(""))) }.boxed());
-
-    let shop = failed_once(script).await;
-
-    assert_eq!(
-        shop.column("order-1", "error_message").await,
-        "the handler panicked: with a payload that is no text"
-    );
-}
-
-/// Panics when it is dropped.
-struct Fragile;
-
-impl Drop for Fragile {
-    fn drop(&mut self) {
-        panic!("it broke");
-    }
-}
-
-async fn a_panic_in_a_destructor_is_one_attempt<D: Database>() {
-    let dropped_at_the_end = Script::<D>::new().on_order(|mut call| {
-        async move {
-            let _fragile = Fragile;
-            call.write().await
-        }
-        .boxed()
-    });
-    let dropped_when_cut = Script::<D>::new().on_order(|mut call| {
-        async move {
-            let _fragile = Fragile;
-            call.write().await?;
-            std::future::pending().await
-        }
-        .boxed()
-    });
-
-    for script in [dropped_at_the_end, dropped_when_cut] {
-        let shop = failed_once(script).await;
-
-        assert_eq!(
-            shop.column("order-1", "error_message").await,
-            "the handler panicked: it broke"
-        );
-    }
 }
 
 async fn a_handler_without_transaction_fails_in_the_same_ways<D: Database>() {
@@ -216,21 +128,6 @@ async fn retry_after_is_the_rows_next_run<D: Database>() {
     assert_eq!(shop.column("order-1", "retry_count").await, "1");
 }
 
-async fn dead_letter_is_final_at_once<D: Database>() {
-    let shop = Shop::<D>::open().await;
-    let script =
-        Script::new().on_order(|_| async { Err(Failure::dead_letter("no such customer")) }.boxed());
-    shop.orders(1..2).await;
-
-    let consumer = shop.consumer(script).build().unwrap();
-    let report = consumer.drain_scheduled().await.unwrap();
-
-    assert_eq!((report.failed, report.dead_lettered), (0, 1));
-    let letters = shop.dead_letters().await;
-    assert_eq!(letters[0].error_message, "no such customer");
-    assert_eq!(letters[0].retry_count, 1);
-}
-
 /// Counts the runs of an order that fails until run `succeeds_in`.
 async fn runs<D: Database>(shop: &Shop<D>, max_retries: i32, succeeds_in: u32) -> (u32, Report) {
     let runs = Arc::new(AtomicU32::new(0));
@@ -260,17 +157,6 @@ async fn runs<D: Database>(shop: &Shop<D>, max_retries: i32, succeeds_in: u32) -
         report.dead_lettered += more.dead_lettered;
     }
     (runs.load(Ordering::SeqCst), report)
-}
-
-async fn three_retries_are_three_runs_in_all<D: Database>() {
-    let shop = Shop::<D>::open().await;
-
-    let (runs, report) = runs(&shop, 3, u32::MAX).await;
-
-    assert_eq!(runs, 3);
-    assert_eq!((report.failed, report.dead_lettered), (2, 1));
-    assert_eq!(shop.column("order-1", "retry_count").await, "3");
-    assert!(shop.effects().await.is_empty());
 }
 
 async fn no_limit_runs_on<D: Database>() {

@@ -19,7 +19,7 @@ use eventflow_tests::{
     shop::{Builder, Database, GROUP, Script, Shop, names, parcel},
 };
 use futures_util::FutureExt;
-use tokio::sync::{Barrier, Notify};
+use tokio::sync::Barrier;
 
 use super::DEADLINE;
 
@@ -28,7 +28,6 @@ on_every_database!(
     an_event_that_ends_its_process_is_a_dead_letter,
     leases_are_extended_while_handlers_run,
     a_row_in_a_long_transaction_is_not_taken_over,
-    a_lapsed_owners_late_commit_is_refused,
     finished_rows_are_deleted_after_their_retention,
     a_lapsed_row_is_recovered_by_one_of_two_nodes,
     a_finished_row_is_deleted_by_one_of_two_nodes,
@@ -151,38 +150,6 @@ async fn a_row_in_a_long_transaction_is_not_taken_over<D: Database>() {
 
     assert_eq!((report.recovered, report.lease_lost), (0, 0), "{report}");
     assert_eq!(shop.effects().await, names(0..1));
-}
-
-async fn a_lapsed_owners_late_commit_is_refused<D: Database>() {
-    let shop = Shop::<D>::open().await;
-    let (entered, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let script = Script::new().on_parcel({
-        let (entered, go_on) = (Arc::clone(&entered), Arc::clone(&go_on));
-        move |_| {
-            let (entered, go_on) = (Arc::clone(&entered), Arc::clone(&go_on));
-            async move {
-                entered.notify_one();
-                go_on.notified().await;
-                Ok(())
-            }
-            .boxed()
-        }
-    });
-    shop.parcels(0..1).await;
-    let running = Running::start(shop.consumer(script).build().unwrap());
-    entered.notified().await;
-
-    // The lease lapses, and another process takes the row over.
-    shop.database
-        .change("UPDATE event_inbox SET lock_token = lock_token + 1, locked_by = 'another'")
-        .await;
-    go_on.notify_one();
-    eventually(DEADLINE, async || shop.stream.pending() == 0).await;
-    let report = running.stop().await;
-
-    assert_eq!((report.processed, report.lease_lost), (0, 1), "{report}");
-    assert_eq!(shop.column("parcel-0", "status").await, "processing");
-    assert_eq!(shop.column("parcel-0", "locked_by").await, "another");
 }
 
 async fn finished_rows_are_deleted_after_their_retention<D: Database>() {

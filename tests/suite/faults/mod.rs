@@ -6,16 +6,23 @@
 
 mod bloat;
 mod cancelled;
+mod clocks;
 mod commits;
 mod conflicts;
 mod crash_loop;
 mod deploys;
+mod duplicates;
 mod exhausted;
+mod handlers;
 mod housekeeping;
 mod killed;
 mod kit;
+mod late;
 mod messages;
 mod pressure;
+mod redis_away;
+mod redis_forgets;
+mod redis_refuses;
 mod redis_shop;
 mod sessions;
 mod shared_pool;

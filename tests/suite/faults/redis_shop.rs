@@ -2,14 +2,26 @@
 
 use std::{ops::Range, time::Duration};
 
-use deadpool_redis::redis::{self, aio::MultiplexedConnection};
-use eventflow::{RedisStream, Report, Sink, consumer::ConsumerBuilder};
+use deadpool_redis::redis::{
+    self,
+    aio::MultiplexedConnection,
+    streams::{StreamInfoGroup, StreamInfoGroupsReply, StreamInfoStreamReply},
+};
+use eventflow::{RedisStream, Report, Sink, consumer::ConsumerBuilder, stream::RedisStreamBuilder};
 use eventflow_tests::{
+    eventually,
     redis::RedisServer,
     shop::{self, Database, GROUP, Script, Shop, ShopRouter, in_an_hour, router},
 };
 
 pub(super) const ORDER_ID: &str = "7f3b1c7e-6f43-4be5-9a0b-3f3b4f3e2d10";
+
+/// The name under which a shop's consumer reads.
+pub(super) const READER: &str = "reader";
+
+/// A builder of the shop's consumers.
+pub(super) type RedisConsumer<D> =
+    ConsumerBuilder<RedisStream, <D as Database>::Inbox, ShopRouter<D>>;
 
 /// Names and values of one entry.
 pub(super) type Fields = Vec<(Vec<u8>, Vec<u8>)>;
@@ -22,7 +34,11 @@ pub(super) struct RedisShop<D: Database> {
 
 impl<D: Database> RedisShop<D> {
     pub(super) async fn open() -> Self {
-        let (redis, shop) = tokio::join!(RedisServer::start(), Shop::open());
+        Self::open_with(RedisServer::start().await).await
+    }
+
+    pub(super) async fn open_with(redis: RedisServer) -> Self {
+        let shop = Shop::open().await;
         Self { redis, shop }
     }
 
@@ -67,10 +83,7 @@ impl<D: Database> RedisShop<D> {
     }
 
     /// A consumer of its own, whose retries are due in an hour.
-    pub(super) async fn consumer(
-        &self,
-        script: Script<D>,
-    ) -> ConsumerBuilder<RedisStream, D::Inbox, ShopRouter<D>> {
+    pub(super) async fn consumer(&self, script: Script<D>) -> RedisConsumer<D> {
         self.consumer_with(self.shop.inbox(), script).await
     }
 
@@ -79,22 +92,66 @@ impl<D: Database> RedisShop<D> {
         &self,
         inbox: D::Inbox,
         script: Script<D>,
-    ) -> ConsumerBuilder<RedisStream, D::Inbox, ShopRouter<D>> {
+    ) -> RedisConsumer<D> {
         let stream = RedisStream::builder(self.redis.url())
             .stream("shop")
-            .group(GROUP)
-            .connect()
-            .await
-            .unwrap();
+            .group(GROUP);
+        self.consumer_of(stream, inbox, script).await
+    }
+
+    /// As [`consumer`](Self::consumer), with ways of its own to Redis and the database.
+    pub(super) async fn consumer_of(
+        &self,
+        stream: RedisStreamBuilder,
+        inbox: D::Inbox,
+        script: Script<D>,
+    ) -> RedisConsumer<D> {
+        let stream = stream.connect().await.unwrap();
         eventflow::Consumer::builder(stream, inbox, router(script))
             .backoff(in_an_hour())
             .poll_interval(Duration::from_millis(20))
+    }
+
+    /// A consumer that reads as [`READER`] from the server at this URL, has little patience with
+    /// it, and leaves alone what is pending under other names.
+    pub(super) async fn reader(&self, url: String, script: Script<D>) -> RedisConsumer<D> {
+        let consumer = self
+            .consumer_of(reader(url), self.shop.inbox(), script)
+            .await;
+        consumer
+            .workers(1)
+            .block(Duration::from_millis(200))
+            .claim_idle(Duration::from_hours(1))
+    }
+
+    /// Waits until exactly these events have their effects, and nothing is left pending.
+    pub(super) async fn await_effects(&self, event_ids: &[&str]) {
+        eventually(super::DEADLINE, async || {
+            self.shop.effects().await == event_ids && self.is_done().await
+        })
+        .await;
+    }
+
+    /// Adds orders that can be handled.
+    pub(super) async fn add_orders(&self, event_ids: &[&str]) {
+        let orders: Vec<_> = event_ids.iter().map(|id| good_order(id)).collect();
+        self.add(&orders).await;
     }
 
     /// Handles everything that is there, orders by writing their effect.
     pub(super) async fn drain(&self) -> Report {
         let consumer = self.consumer(Script::new()).await.build().unwrap();
         consumer.drain().await.unwrap()
+    }
+
+    /// Whether the group was given every entry, and has acknowledged each.
+    pub(super) async fn is_done(&self) -> bool {
+        let groups: StreamInfoGroupsReply = self.redis.run(&["XINFO", "GROUPS", "shop"]).await;
+        let stream: StreamInfoStreamReply = self.redis.run(&["XINFO", "STREAM", "shop"]).await;
+        let is_done = |group: &StreamInfoGroup| {
+            group.pending == 0 && group.last_delivered_id == stream.last_generated_id
+        };
+        groups.groups.iter().all(is_done)
     }
 
     /// How many entries are not acknowledged.
@@ -112,6 +169,34 @@ impl<D: Database> RedisShop<D> {
             .find(|letter| letter.envelope.metadata().event_id == event_id);
         letter.unwrap().raw.unwrap()
     }
+}
+
+/// The shop's stream as [`READER`] of its group.
+pub(super) fn reader(url: impl Into<String>) -> RedisStreamBuilder {
+    RedisStream::builder(url)
+        .stream("shop")
+        .group(GROUP)
+        .consumer(READER)
+        .command_timeout(Duration::from_millis(500))
+}
+
+/// How many commands a server is sent in two seconds of its own time.
+pub(super) async fn calls_in_a_while(redis: &RedisServer) -> u64 {
+    let _: String = redis.run(&["CONFIG", "RESETSTAT"]).await;
+    let mut connection = redis.connection().await;
+    connection.set_response_timeout(Duration::from_mins(1));
+    let _: redis::Value = redis::cmd("BLPOP")
+        .arg(("no key", 2))
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    let stats: String = redis.run(&["INFO", "commandstats"]).await;
+    let counts = stats.split([',', ':']).filter_map(|part| {
+        let (name, count) = part.split_once('=')?;
+        let counts = ["calls", "rejected_calls"].contains(&name);
+        counts.then(|| count.trim().parse::<u64>().unwrap())
+    });
+    counts.sum()
 }
 
 /// An entry with one field `data`.

@@ -1,6 +1,15 @@
 //! M4: what is too large or too deep. Every limit is looked at before anything is parsed.
 
-use eventflow_tests::shop::Database;
+use std::time::Duration;
+
+use deadpool_redis::redis;
+use eventflow_tests::{
+    eventually,
+    shop::{Database, Postgres},
+    site::Site,
+    work::WorkRequested,
+    worker::Worker,
+};
 
 use super::redis_shop::{Fields, ORDER_ID, RedisShop, data, good_order, order};
 
@@ -119,4 +128,58 @@ async fn m4_of_an_entry_beyond_any_limit_the_beginning_is_kept<D: Database>() {
         "field `data`: is 16777216 bytes long; the limit is 1114112"
     );
     assert_eq!(shop.pending().await, 0);
+}
+
+/// Adds entries that nobody can read: many small ones, and so many that are too large, one behind
+/// the other.
+async fn flood(site: &Site<Postgres>, small: u32, large: u32) {
+    let mut connection = site.redis.connection().await;
+    connection.set_response_timeout(Duration::from_mins(1));
+    let _: () = redis::cmd("EVAL")
+        .arg(
+            "for n = 1, ARGV[1] do redis.call('XADD', 'work', '*', 'data', string.rep('x', n % 500)) end
+             local large = string.rep('x', 1200000)
+             for n = 1, ARGV[2] do redis.call('XADD', 'work', '*', 'data', large) end",
+        )
+        .arg((0, small, large))
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+}
+
+/// The most memory that a process has had so far, in bytes.
+fn peak_of(process: u32) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let peak = peak.unwrap().trim_end_matches("kB").trim();
+    peak.parse::<usize>().unwrap() * 1024
+}
+
+/// A worker never has more of a flood in memory than what it reads at once, in a few copies; and
+/// what can be read behind it is handled.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn m4_a_flood_of_malformed_entries_neither_grows_memory_nor_blocks_others() {
+    const PATIENCE: Duration = Duration::from_mins(4);
+    const LARGE: u32 = 150;
+
+    let site = Site::<Postgres>::start().await;
+    let mut config = site.worker();
+    config.batch_size = 2;
+    config.claim_idle = Duration::from_mins(5);
+    flood(&site, 500, LARGE).await;
+    let ids = site
+        .publish((0..25).map(|_| WorkRequested::taking(0)))
+        .await;
+
+    let mut worker = Worker::start(&config);
+    eventually(PATIENCE, async || site.rows("processed").await == ids).await;
+    site.await_acknowledged("billing").await;
+    let peak = peak_of(worker.id());
+    let report = worker.stop().await;
+
+    assert_eq!(report.count("malformed"), 650);
+    let kept = "SELECT CAST(COUNT(*) AS TEXT) FROM event_inbox WHERE status = 'dead_letter'";
+    assert_eq!(site.database.texts(kept).await, ["650"]);
+    assert_eq!(site.effects().await, ids);
+    assert!(peak < LARGE as usize * 1_200_000, "{peak}");
 }

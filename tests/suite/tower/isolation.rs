@@ -16,7 +16,6 @@ on_every_database!(
     a_cut_call_that_tried_to_roll_back_leaves_the_others,
     a_handler_that_commits_and_says_ok_has_failed,
     a_handler_that_rolls_back_and_says_ok_has_failed,
-    a_handler_that_forgets_its_own_transaction_has_failed,
     a_swallowed_error_keeps_no_half,
 );
 
@@ -160,26 +159,6 @@ async fn a_handler_that_rolls_back_and_says_ok_has_failed<D: Database>() {
     .await;
 
     assert!(message(&shop).await.contains("must not end it"));
-}
-
-async fn a_handler_that_forgets_its_own_transaction_has_failed<D: Database>() {
-    let (shop, _) = one_goes_wrong::<D, _>(|call| {
-        async move {
-            let mut own = call.tx.begin().await?;
-            D::write(&mut own, "inside").await?;
-            #[expect(clippy::mem_forget, reason = "that is the mistake under test")]
-            std::mem::forget(own);
-            Ok(())
-        }
-        .boxed()
-    })
-    .await;
-
-    assert!(
-        message(&shop)
-            .await
-            .contains("left a transaction of its own open")
-    );
 }
 
 /// On SQLite an error aborts the statement only: a handler may swallow it.

@@ -5,6 +5,7 @@
 
 mod builder;
 mod failure;
+mod progress;
 mod reader;
 mod reply;
 mod server;

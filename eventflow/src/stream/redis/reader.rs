@@ -14,6 +14,7 @@ use tokio::sync::{Mutex, Notify};
 
 use super::{
     failure::Failure,
+    progress::Progress,
     reply::{self, START},
     server::Server,
 };
@@ -28,10 +29,16 @@ pub(super) struct Reader {
     streams: Arc<[Arc<str>]>,
     group: String,
     consumer: String,
-    link: Mutex<Option<Link>>,
+    state: Mutex<State>,
     looks_back: AtomicBool,
     interrupted: Notify,
     turn: AtomicUsize,
+}
+
+#[derive(Default)]
+struct State {
+    link: Option<Link>,
+    progress: Progress,
 }
 
 /// The connection, and how far it has come.
@@ -56,7 +63,7 @@ impl Reader {
             streams,
             group,
             consumer,
-            link: Mutex::default(),
+            state: Mutex::default(),
             looks_back: AtomicBool::new(false),
             interrupted: Notify::new(),
             turn: AtomicUsize::new(0),
@@ -84,18 +91,40 @@ impl Reader {
     /// Makes the group on every stream, from the stream's beginning.
     pub(super) async fn create_groups(&self) -> Result<()> {
         for stream in self.streams.iter() {
-            let action = format!("creating group `{}` on stream `{stream}`", self.group);
-            let mut command = cmd("XGROUP");
-            command
-                .arg("CREATE")
-                .arg(&**stream)
-                .arg(&self.group)
-                .arg("0")
-                .arg("MKSTREAM");
-            match self.server.run::<Value>(&action, &command).await? {
-                Ok(_) => {}
-                Err(error) if error.code() == Some("BUSYGROUP") => {}
-                Err(error) => return Err(self.server.error(&action, error)),
+            self.create_group(stream).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes the group on one stream; answers whether there was none.
+    async fn create_group(&self, stream: &str) -> Result<bool> {
+        let action = format!("creating group `{}` on stream `{stream}`", self.group);
+        let mut command = cmd("XGROUP");
+        command
+            .arg("CREATE")
+            .arg(stream)
+            .arg(&self.group)
+            .arg("0")
+            .arg("MKSTREAM");
+        match self.server.run::<Value>(&action, &command).await? {
+            Ok(_) => Ok(true),
+            Err(error) if error.code() == Some("BUSYGROUP") => Ok(false),
+            // A full server makes no group, not even one that is there; reading finds out which.
+            Err(error) if error.code() == Some("OOM") => Ok(false),
+            Err(error) => Err(self.server.error(&action, error)),
+        }
+    }
+
+    /// Makes the groups again that are gone.
+    async fn restore_groups(&self, progress: &mut Progress) -> Result<()> {
+        for stream in self.streams.iter() {
+            if self.create_group(stream).await? {
+                progress.forget(stream);
+                tracing::error!(
+                    stream = &**stream,
+                    group = self.group,
+                    "the group was lost at the server and is made again, from the stream's beginning; entries that were lost with it are gone"
+                );
             }
         }
         Ok(())
@@ -104,8 +133,8 @@ impl Reader {
     /// Reads; on any error, and if it is dropped, the connection is given up, and the next read
     /// makes another one and begins with what was left pending.
     pub(super) async fn read(&self, count: usize, block: Option<Duration>) -> Result<Batch> {
-        let mut place = self.link.lock().await;
-        let mut link = match place.take() {
+        let mut state = self.state.lock().await;
+        let mut link = match state.link.take() {
             Some(link) => link,
             None => self.connect().await?,
         };
@@ -116,19 +145,33 @@ impl Reader {
         loop {
             match self.read_with(&mut link, count, block).await {
                 Ok(batch) => {
-                    *place = Some(link);
+                    self.note(&batch, &mut state.progress);
+                    state.link = Some(link);
                     return Ok(batch);
                 }
                 Err(error) if !made_groups && Failure::of(&error) == Failure::NoGroup => {
-                    tracing::warn!(
-                        group = self.group,
-                        "a stream or its group is gone; creating it again"
-                    );
-                    self.create_groups().await?;
+                    self.restore_groups(&mut state.progress).await?;
                     link.walk = self.walk();
                     made_groups = true;
                 }
                 Err(error) => return Err(self.server.error("reading", error)),
+            }
+        }
+    }
+
+    /// Tells when new entries are not behind those that were read before.
+    fn note(&self, batch: &Batch, progress: &mut Progress) {
+        if batch.redelivered {
+            return;
+        }
+        for entry in &batch.entries {
+            if progress.goes_back_to(&entry.id) {
+                tracing::error!(
+                    stream = &*entry.id.stream,
+                    group = self.group,
+                    entry_id = entry.id.id,
+                    "the stream or its group has gone back at the server, as after a failover to a replica that was behind; entries come again, and some may be lost"
+                );
             }
         }
     }

@@ -1,0 +1,192 @@
+//! H4 and H5: a handler that cannot be stopped, or answers when the row is another worker's.
+
+use std::{sync::Arc, time::Duration};
+
+use eventflow::{Delivery, Failure, prelude::*};
+use eventflow_tests::{
+    eventually,
+    running::Running,
+    shop::{Database, Postgres, Script, Shop, Sqlite, names},
+};
+use futures_util::FutureExt;
+use tokio::sync::{Notify, Semaphore};
+use tower::service_fn;
+
+use super::DEADLINE;
+
+on_every_database!(h5_a_lapsed_owners_late_answer_is_refused);
+
+/// A thread that a handler blocks, and that a test lets go on.
+#[derive(Clone, Default)]
+struct Blocked {
+    entered: Arc<Notify>,
+    open: Arc<(std::sync::Mutex<bool>, std::sync::Condvar)>,
+}
+
+impl Blocked {
+    fn block(&self) {
+        self.entered.notify_one();
+        let (open, changed) = &*self.open;
+        let open = open.lock().unwrap();
+        drop(changed.wait_while(open, |open| !*open).unwrap());
+    }
+
+    fn let_go(&self) {
+        let (open, changed) = &*self.open;
+        *open.lock().unwrap() = true;
+        changed.notify_all();
+    }
+}
+
+/// A consumer whose handler writes and then blocks its thread, with a short lease. A plain service
+/// has no layers to leave time for, so it is found to be stuck five seconds after its timeout.
+fn blocking<D: Database>(shop: &Shop<D>, blocked: &Blocked) -> Running {
+    let blocked = blocked.clone();
+    let service = service_fn(move |delivery: Delivery<D::Inbox>| {
+        let blocked = blocked.clone();
+        async move {
+            let mut transaction = delivery.transaction().await?;
+            D::write(transaction.connection()?, "of the blocked one").await?;
+            blocked.block();
+            transaction.keep();
+            Ok::<(), Failure>(())
+        }
+    });
+    let consumer = Consumer::builder(shop.stream.clone(), shop.inbox(), service)
+        .handler_timeout(Duration::from_millis(100))
+        .poll_interval(Duration::from_mins(5))
+        .lease(Duration::from_millis(600));
+    Running::start(consumer.build().unwrap())
+}
+
+/// The lease lapses, another worker takes the event, and the late commit is refused by its token.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn h4_a_handler_that_never_yields_loses_its_event_to_another_worker() {
+    let shop = Shop::<Postgres>::open().await;
+    let blocked = Blocked::default();
+    shop.orders(0..1).await;
+    let stuck = blocking(&shop, &blocked);
+    blocked.entered.notified().await;
+
+    let other = Running::start(shop.consumer(Script::new()).build().unwrap());
+    eventually(DEADLINE, async || shop.counts().await.processed == 1).await;
+    assert_eq!(shop.effects().await, names(0..1));
+    blocked.let_go();
+    let stuck = stuck.stop().await;
+    let other = other.stop().await;
+
+    assert_eq!((other.recovered, other.processed), (1, 1), "{other}");
+    assert_eq!((stuck.lease_lost, stuck.processed), (1, 0), "{stuck}");
+    assert_eq!(shop.effects().await, names(0..1));
+    assert_eq!(shop.column("order-0", "retry_count").await, "0");
+}
+
+/// There the blocked handler holds the one writer: its lease lapses as well, but nobody can take
+/// the event over, nor write at all, until it lets go; then it commits what is still its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn h4_a_handler_that_never_yields_keeps_its_event_on_sqlite() {
+    let shop = Shop::<Sqlite>::open().await;
+    let blocked = Blocked::default();
+    shop.orders(0..1).await;
+    let stuck = blocking(&shop, &blocked);
+    blocked.entered.notified().await;
+
+    let other = Running::start(shop.consumer(Script::new()).build().unwrap());
+    let lapsed = "SELECT event_id FROM event_inbox
+        WHERE status = 'processing' AND locked_until < unixepoch('subsec') * 1000000";
+    eventually(DEADLINE, async || {
+        shop.database.texts(lapsed).await == ["order-0"]
+    })
+    .await;
+    assert!(shop.effects().await.is_empty());
+    blocked.let_go();
+    eventually(DEADLINE, async || shop.counts().await.processed == 1).await;
+    let stuck = stuck.stop().await;
+    let other = other.stop().await;
+
+    assert_eq!((stuck.lease_lost, stuck.processed), (0, 1), "{stuck}");
+    assert_eq!((other.recovered, other.processed), (0, 0), "{other}");
+    assert_eq!(shop.effects().await, ["of the blocked one"]);
+}
+
+/// Tells that a handler runs, which then waits until it may go on.
+#[derive(Clone)]
+pub(super) struct Gate {
+    pub(super) entered: Arc<Notify>,
+    pub(super) open: Arc<Semaphore>,
+}
+
+impl Gate {
+    pub(super) fn new() -> Self {
+        Self {
+            entered: Arc::new(Notify::new()),
+            open: Arc::new(Semaphore::new(0)),
+        }
+    }
+
+    pub(super) async fn pass(self) {
+        self.entered.notify_one();
+        self.open.acquire().await.unwrap().forget();
+    }
+}
+
+/// What a claim of another worker does to the row.
+const TAKEN_OVER: &str =
+    "UPDATE event_inbox SET lock_token = lock_token + 1, locked_by = 'another'";
+
+/// A parcel's handler holds no transaction, so on SQLite others can write while it runs.
+async fn h5_a_lapsed_owners_late_answer_is_refused<D: Database>() {
+    let shop = Shop::<D>::open().await;
+    let gate = Gate::new();
+    let script = Script::new().on_parcel({
+        let gate = gate.clone();
+        move |_| gate.clone().pass().map(Ok).boxed()
+    });
+    shop.parcels(0..1).await;
+    let running = Running::start(shop.consumer(script).build().unwrap());
+    gate.entered.notified().await;
+
+    shop.database.change(TAKEN_OVER).await;
+    gate.open.add_permits(1);
+    eventually(DEADLINE, async || shop.stream.pending() == 0).await;
+    let report = running.stop().await;
+
+    assert_eq!((report.processed, report.lease_lost), (0, 1), "{report}");
+    assert_eq!(shop.column("parcel-0", "status").await, "processing");
+    assert_eq!(shop.column("parcel-0", "locked_by").await, "another");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h5_a_lapsed_owners_late_commit_is_rolled_back() {
+    let shop = Shop::<Postgres>::open().await;
+    let gate = Gate::new();
+    let script = Script::new().on_order({
+        let gate = gate.clone();
+        move |mut call| {
+            let gate = gate.clone();
+            async move {
+                call.write().await?;
+                if call.event.number == 0 {
+                    gate.pass().await;
+                }
+                Ok(())
+            }
+            .boxed()
+        }
+    });
+    shop.orders(0..3).await;
+    let consumer = shop.consumer(script).workers(1);
+    let running = Running::start(consumer.build().unwrap());
+    gate.entered.notified().await;
+
+    let of_the_first = format!("{TAKEN_OVER} WHERE event_id = 'order-0'");
+    shop.database.change(of_the_first).await;
+    gate.open.add_permits(1);
+    // The others of its unit are rolled back with it, and run again by themselves.
+    eventually(DEADLINE, async || shop.counts().await.processed == 2).await;
+    let report = running.stop().await;
+
+    assert_eq!((report.processed, report.lease_lost), (2, 1), "{report}");
+    assert_eq!(shop.effects().await, names([1, 2]));
+    assert_eq!(shop.column("order-0", "locked_by").await, "another");
+}

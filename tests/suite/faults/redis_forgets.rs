@@ -1,0 +1,118 @@
+//! R2 and R6: Redis has lost the group, the stream, or entries that were not acknowledged.
+
+use std::time::Duration;
+
+use eventflow_tests::{
+    eventually,
+    redis::RedisServer,
+    running::Running,
+    shop::{Database, GROUP, Postgres, Script},
+};
+use tracing::Level;
+
+use super::{
+    DEADLINE,
+    redis_shop::{READER, RedisShop, calls_in_a_while},
+};
+use crate::consumer::logs::capture;
+
+on_every_database!(r6_entries_trimmed_before_they_were_stored_are_counted_and_acknowledged);
+
+const LOST: &str = "the group was lost at the server";
+
+/// Runs a consumer through a loss; what was added before it and after it has one effect each.
+async fn survives(redis: RedisServer, lose: impl AsyncFn(&mut RedisServer)) {
+    let (_here, logs) = capture(Level::ERROR);
+    let mut shop = RedisShop::<Postgres>::open_with(redis).await;
+    let consumer = shop.reader(shop.redis.url(), Script::new()).await;
+    let running = Running::start(consumer.build().unwrap());
+    shop.add_orders(&["a0", "a1"]).await;
+    shop.await_effects(&["a0", "a1"]).await;
+
+    lose(&mut shop.redis).await;
+    shop.add_orders(&["a1", "b0"]).await;
+    shop.await_effects(&["a0", "a1", "b0"]).await;
+    let calls = calls_in_a_while(&shop.redis).await;
+    shop.add_orders(&["c0"]).await;
+    shop.await_effects(&["a0", "a1", "b0", "c0"]).await;
+    let report = running.stop().await;
+
+    assert_eq!((report.stored, report.duplicates), (4, 1), "{report}");
+    assert_eq!(logs.text().matches(LOST).count(), 1, "{}", logs.text());
+    assert_eq!(logs.text().lines().count(), 1, "{}", logs.text());
+    assert!(calls < 100, "{calls}");
+}
+
+#[tokio::test]
+async fn r2_flushall_is_logged_once_and_read_on() {
+    survives(RedisServer::start().await, async |redis| {
+        let _: String = redis.run(&["FLUSHALL"]).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn r2_a_deleted_stream_is_logged_once_and_read_on() {
+    survives(RedisServer::start().await, async |redis| {
+        let _: i64 = redis.run(&["DEL", "shop"]).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn r2_a_server_that_restarts_with_nothing_is_logged_once_and_read_on() {
+    let forgetful = RedisServer::start_with(&["--appendonly", "no"]).await;
+    survives(forgetful, async |redis| {
+        redis.kill();
+        redis.start_again().await;
+    })
+    .await;
+}
+
+/// Another consumer made the group again, so only the ids tell.
+#[tokio::test]
+async fn r2_ids_that_go_backwards_are_logged_once() {
+    let (_here, logs) = capture(Level::ERROR);
+    let shop = RedisShop::<Postgres>::open().await;
+    let consumer = shop.reader(shop.redis.url(), Script::new()).await;
+    let running = Running::start(consumer.build().unwrap());
+    shop.add_orders(&["a0", "a1"]).await;
+    shop.await_effects(&["a0", "a1"]).await;
+
+    let set_back = ["XGROUP", "SETID", "shop", GROUP, "0"];
+    let _: String = shop.redis.run(&set_back).await;
+    shop.add_orders(&["b0"]).await;
+    shop.await_effects(&["a0", "a1", "b0"]).await;
+    let report = running.stop().await;
+
+    assert_eq!((report.stored, report.duplicates), (3, 2), "{report}");
+    let logs = logs.text();
+    assert_eq!(logs.matches("has gone back").count(), 1, "{logs}");
+    assert_eq!(logs.lines().count(), 1, "{logs}");
+}
+
+/// Two were left pending under the reader's own name, three under another's.
+async fn r6_entries_trimmed_before_they_were_stored_are_counted_and_acknowledged<D: Database>() {
+    let shop = RedisShop::<D>::open().await;
+    let group = ["XGROUP", "CREATE", "shop", GROUP, "0", "MKSTREAM"];
+    let _: String = shop.redis.run(&group).await;
+    shop.add_orders(&["a0", "a1", "b0", "b1", "b2", "c0"]).await;
+    for (name, count) in [(READER, "2"), ("another", "3")] {
+        let words = ["XREADGROUP", "GROUP", GROUP, name, "COUNT", count];
+        let words = [&words[..], &["STREAMS", "shop", ">"]].concat();
+        let _: deadpool_redis::redis::Value = shop.redis.run(&words).await;
+    }
+    let _: i64 = shop.redis.run(&["XTRIM", "shop", "MAXLEN", "1"]).await;
+    assert_eq!(shop.pending().await, 5);
+
+    let consumer = shop.reader(shop.redis.url(), Script::new()).await;
+    let consumer = consumer.claim_idle(Duration::from_millis(40));
+    let running = Running::start(consumer.build().unwrap());
+    shop.await_effects(&["c0"]).await;
+    eventually(DEADLINE, async || shop.pending().await == 0).await;
+    let report = running.stop().await;
+
+    assert_eq!((report.trimmed, report.stored), (5, 1), "{report}");
+    assert_eq!((report.malformed, report.dead_lettered), (0, 0), "{report}");
+    assert_eq!(shop.shop.counts().await.dead_letter, 0);
+}
