@@ -67,6 +67,11 @@ async fn r1_a_killed_server_loses_nothing_and_what_is_stored_is_handled_meanwhil
     eventually(DEADLINE, async || shop.is_done().await).await;
     proxy.refuse().await;
     proxy.cut();
+    eventually(DEADLINE, async || {
+        let clients: String = shop.redis.run(&["INFO", "clients"]).await;
+        clients.contains("connected_clients:1\r")
+    })
+    .await;
     shop.add_orders(&["b0", "b1", "b2", "c0"]).await;
     assign_unheard(&shop.redis, "3").await;
 

@@ -151,7 +151,7 @@ impl<D: Database> RedisShop<D> {
         let is_done = |group: &StreamInfoGroup| {
             group.pending == 0 && group.last_delivered_id == stream.last_generated_id
         };
-        groups.groups.iter().all(is_done)
+        !groups.groups.is_empty() && groups.groups.iter().all(is_done)
     }
 
     /// How many entries are not acknowledged.
