@@ -59,7 +59,8 @@
 //! At-least-once delivery, and effects exactly once for everything that the handler writes through
 //! its transaction: the handler's writes and the row's new state commit together or not at all.
 //! Effects elsewhere need an idempotency key: the event id in [`Metadata`]. A duplicate is
-//! recognised for as long as its row is kept. Events are not ordered.
+//! recognised for as long as its row is kept. Events are not ordered. What happens when a process,
+//! a server or the network fails is in [`guarantees`].
 //!
 //! # Events
 //!
@@ -107,6 +108,8 @@ pub mod envelope;
 pub mod error;
 pub mod event;
 mod fail_point;
+#[doc = include_str!("docs/guarantees.md")]
+pub mod guarantees {}
 pub mod handler;
 pub mod inbox;
 pub mod layer;

@@ -13,6 +13,7 @@ mod crash_loop;
 mod deploys;
 mod duplicates;
 mod exhausted;
+mod guarantees;
 mod handlers;
 mod housekeeping;
 mod killed;

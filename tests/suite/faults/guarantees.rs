@@ -1,0 +1,85 @@
+//! The documentation's table of guarantees has each row, and names each row's tests.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+const TABLE: &str = include_str!("../../../eventflow/src/docs/guarantees.md");
+
+const ROWS: &str = "K1 K2 K3 K4 K5 K6 K8 K9 R1 R2 R3 R4 R5 R6 R7 P1 P2 P3 P4 P5 P6 P7 S1 C1 D1 D2 D3 M1 M2 M3 M4 M5 M6 M7 M8 H1 H2 H3 H4 H5 H6 G1 G2 G3 B1 B2";
+
+/// The row that a test is named for, as `K3` of `k3_killed_after_commit_before_ack`.
+fn row_of(test: &str) -> Option<String> {
+    let (row, rest) = test.split_once('_')?;
+    let mut letters = row.chars();
+    let is_row = letters
+        .next()
+        .is_some_and(|letter| letter.is_ascii_lowercase())
+        && !letters.as_str().is_empty()
+        && letters.all(|digit| digit.is_ascii_digit());
+    (is_row && !rest.is_empty()).then(|| row.to_uppercase())
+}
+
+/// The tests beside this one that are named for a row.
+fn tests() -> BTreeSet<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("suite/faults");
+    let files = fs::read_dir(folder).unwrap();
+    let sources = files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap());
+    let mut tests = BTreeSet::new();
+    for source in sources {
+        let functions = source.split("fn ").skip(1);
+        let names = functions.filter_map(|rest| rest.split(['<', '(']).next());
+        tests.extend(
+            names
+                .filter(|name| row_of(name).is_some())
+                .map(str::to_owned),
+        );
+    }
+    tests
+}
+
+/// Each row of the table, with the tests that it names.
+fn table() -> Vec<(String, BTreeSet<String>)> {
+    let cells = TABLE.lines().filter_map(|line| line.strip_prefix("| "));
+    let rows = cells.filter_map(|line| {
+        let (row, rest) = line.split_once(" |")?;
+        let is_row = ROWS.split(' ').any(|each| each == row);
+        if !is_row {
+            return None;
+        }
+        let names = rest.split('`').skip(1).step_by(2);
+        let tests = names.filter(|name| row_of(name).is_some());
+        Some((row.to_owned(), tests.map(str::to_owned).collect()))
+    });
+    rows.collect()
+}
+
+#[test]
+fn every_row_is_there_with_its_tests() {
+    let rows: Vec<_> = table().into_iter().map(|(row, _)| row).collect();
+    assert_eq!(rows.join(" "), ROWS);
+    for (row, tests) in table() {
+        assert!(!tests.is_empty(), "row {row} names no test");
+        for test in tests {
+            assert_eq!(
+                row_of(&test),
+                Some(row.clone()),
+                "{test} stands in row {row}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_test_that_is_named_exists_and_is_named() {
+    let named: BTreeSet<_> = table().into_iter().flat_map(|(_, tests)| tests).collect();
+    let tests = tests();
+    let missing: Vec<_> = named.difference(&tests).collect();
+    let unnamed: Vec<_> = tests.difference(&named).collect();
+    assert!(
+        missing.is_empty(),
+        "the table names tests that are not there: {missing:?}"
+    );
+    assert!(
+        unnamed.is_empty(),
+        "the table leaves out tests: {unnamed:?}"
+    );
+}
