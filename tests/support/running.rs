@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use eventflow::{Consumer, Inbox, Report, Result, Source};
+use eventflow::{
+    Consumer, Inbox, Report, Result, Source,
+    consumer::{ConsumerHandle, Health},
+};
 use tokio::{sync::oneshot, task::JoinHandle};
 
 /// No consumer of a test takes as long as this to stop.
@@ -11,6 +14,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// A running consumer.
 #[derive(Debug)]
 pub struct Running {
+    handle: ConsumerHandle,
     stop: oneshot::Sender<()>,
     task: JoinHandle<Result<Report>>,
 }
@@ -19,8 +23,14 @@ impl Running {
     /// Starts the consumer in the background.
     pub fn start<Src: Source, I: Inbox>(consumer: Consumer<Src, I>) -> Self {
         let (stop, stopped) = oneshot::channel();
+        let handle = consumer.handle();
         let task = tokio::spawn(consumer.run_until(stopped));
-        Self { stop, task }
+        Self { handle, stop, task }
+    }
+
+    /// How the consumer is at this moment.
+    pub fn health(&self) -> Health {
+        self.handle.health()
     }
 
     /// Stops the consumer as a signal would, and answers what it counted.

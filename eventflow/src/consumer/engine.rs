@@ -103,11 +103,20 @@ impl<Src: Send + Sync + 'static, I: Inbox> Engine<Src, I> {
         }
         let mut outage = Outage::new("settling rows", &self.vitals.database);
         let give_up = Instant::now() + self.settings.lease;
+        let mut is_repeated = false;
         loop {
             let lost = match self.try_settle(&settlements).await {
-                Ok(()) => return,
+                Ok(settled) if is_repeated => {
+                    let (seen, gone): (Vec<_>, Vec<_>) = settlements
+                        .into_iter()
+                        .partition(|settlement| settled.contains(&settlement.lease));
+                    self.note_settled(&seen, &settled);
+                    return self.note_unconfirmed(gone.iter().map(|s| s.lease).collect());
+                }
+                Ok(settled) => return self.note_settled(&settlements, &settled),
                 Err(lost) => lost,
             };
+            is_repeated = true;
             if Instant::now() >= give_up {
                 tracing::error!(
                     rows = settlements.len(),
@@ -121,15 +130,14 @@ impl<Src: Send + Sync + 'static, I: Inbox> Engine<Src, I> {
         }
     }
 
-    async fn try_settle(&self, settlements: &[Settlement]) -> Result<(), UnitLost> {
+    async fn try_settle(&self, settlements: &[Settlement]) -> Result<Vec<Lease>, UnitLost> {
         let mut unit = self.inbox.begin().await?;
         fail_point::reach(Point::BeforeSettle).await?;
         let settled = unit.settle(settlements).await?;
         fail_point::reach(Point::BeforeCommit).await?;
         unit.commit().await?;
         fail_point::reach(Point::AfterSettleCommit).await?;
-        self.note_settled(settlements, &settled);
-        Ok(())
+        Ok(settled)
     }
 
     /// Counts and logs what has been committed, and lets go of the leases.
@@ -172,11 +180,25 @@ impl<Src: Send + Sync + 'static, I: Inbox> Engine<Src, I> {
 
     pub(super) fn note_lease_lost(&self, lease: Lease) {
         self.counters.lease_lost.one();
+        self.held.remove([lease]);
         tracing::warn!(
             row = %lease.id,
             token = lease.token,
             "another worker has taken over the row; this run's writes are rolled back"
         );
+    }
+
+    /// Lets go of rows that a lost transaction has left to nobody here.
+    fn note_unconfirmed(&self, gone: Vec<Lease>) {
+        if gone.is_empty() {
+            return;
+        }
+        self.counters.unconfirmed.add_len(gone.len());
+        tracing::info!(
+            rows = gone.len(),
+            "rows of a lost unit are settled or another worker's by now"
+        );
+        self.held.remove(gone);
     }
 
     pub(super) fn note_unit_lost(&self, kind: LossKind, error: &BoxError) {
@@ -199,13 +221,7 @@ impl<Src: Send + Sync + 'static, I: Inbox> Engine<Src, I> {
                 Ok(held) => {
                     let (held, gone): (Vec<_>, Vec<_>) =
                         rows.into_iter().partition(|row| held.contains(&row.lease));
-                    if !gone.is_empty() {
-                        tracing::info!(
-                            rows = gone.len(),
-                            "rows of a lost unit are settled or another worker's by now"
-                        );
-                    }
-                    self.held.remove(gone.iter().map(|row| row.lease));
+                    self.note_unconfirmed(gone.iter().map(|row| row.lease).collect());
                     return held;
                 }
                 Err(error) if Instant::now() >= give_up => {

@@ -80,6 +80,9 @@ counters! {
     handed_back,
     /// Rows that another worker had taken over before this one was done.
     lease_lost,
+    /// Rows that a lost transaction has left to nobody here: settled by its commit, whose answer did
+    /// not come, or another worker's by now.
+    unconfirmed,
     /// Units of work that lost their transaction; their events ran again one at a time.
     units_lost,
     /// Finished rows deleted after their retention.

@@ -16,7 +16,7 @@ use crate::{
     error::{BoxError, chain},
     fail_point::{self, Point},
     handler::Failure,
-    inbox::{Inbox, LossKind, Row, Settlement, Status, Unit, UnitLost},
+    inbox::{Inbox, Lease, LossKind, Row, Settlement, Status, Unit, UnitLost},
 };
 
 /// How long a transaction stays open for further events.
@@ -229,15 +229,19 @@ where
             return;
         };
         let mut rows = open.rows;
-        let Err(lost) = commit(self.engine, open.unit, &open.settlements).await else {
+        let Err(Uncommitted { lost, overtaken }) =
+            commit(self.engine, open.unit, &open.settlements).await
+        else {
             return;
         };
         let (kind, error) = (lost.kind(), lost.into());
-        // What one event's writes make fail at the commit, as a deferred constraint does, is its
-        // own failure; among several, each shows alone.
-        if rows.len() == 1
+        if let Some(lease) = overtaken {
+            rows.retain(|row| row.lease != lease);
+        } else if rows.len() == 1
             && let Some(row) = rows.pop()
         {
+            // What one event's writes make fail at the commit, as a deferred constraint does, is
+            // its own failure; among several, each shows alone.
             return self.lose(kind, &error, None, row, true);
         }
         self.engine.note_unit_lost(kind, &error);
@@ -253,12 +257,28 @@ where
     }
 }
 
+/// A unit that was lost at its end.
+struct Uncommitted {
+    lost: UnitLost,
+    /// The row that is another worker's by now.
+    overtaken: Option<Lease>,
+}
+
+impl<E: Into<UnitLost>> From<E> for Uncommitted {
+    fn from(lost: E) -> Self {
+        Self {
+            lost: lost.into(),
+            overtaken: None,
+        }
+    }
+}
+
 /// Commits together: the handlers' writes, and their rows' next states.
 async fn commit<Src, I>(
     engine: &Engine<Src, I>,
     mut unit: I::Unit,
     settlements: &[Settlement],
-) -> Result<(), UnitLost>
+) -> Result<(), Uncommitted>
 where
     Src: Send + Sync + 'static,
     I: Inbox,
@@ -271,7 +291,10 @@ where
     if let Some(settlement) = overtaken {
         // Another owner exists: its run counts, so this one's writes must not be stored.
         engine.note_lease_lost(settlement.lease);
-        return Err(UnitLost::lease_lost());
+        return Err(Uncommitted {
+            lost: UnitLost::lease_lost(),
+            overtaken: Some(settlement.lease),
+        });
     }
     fail_point::reach(Point::BeforeCommit).await?;
     unit.commit().await?;

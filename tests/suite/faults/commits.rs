@@ -94,6 +94,7 @@ async fn p1_handlers_commit_stored_and_not_answered() {
     assert_eq!(effects(&pool).await, (2, 2));
     assert_eq!(runs, 2, "what was stored was run again");
     assert_eq!((report.units_lost, report.failed), (1, 0), "{report}");
+    assert_eq!((report.processed, report.unconfirmed), (1, 1), "{report}");
 }
 
 /// The row is there when the batch is stored again, and leased to a worker that does not know of

@@ -71,6 +71,10 @@ async fn h4_a_handler_that_never_yields_loses_its_event_to_another_worker() {
     let other = Running::start(shop.consumer(Script::new()).build().unwrap());
     eventually(DEADLINE, async || shop.counts().await.processed == 1).await;
     assert_eq!(shop.effects().await, names(0..1));
+    let shown = stuck.health().stuck;
+    assert_eq!(shown.len(), 1, "{shown:?}");
+    assert_eq!(shown[0].event_id, "order-0");
+    assert!(other.health().stuck.is_empty());
     blocked.let_go();
     let stuck = stuck.stop().await;
     let other = other.stop().await;
@@ -187,6 +191,7 @@ async fn h5_a_lapsed_owners_late_commit_is_rolled_back() {
     let report = running.stop().await;
 
     assert_eq!((report.processed, report.lease_lost), (2, 1), "{report}");
+    assert_eq!(report.unconfirmed, 0, "{report}");
     assert_eq!(shop.effects().await, names([1, 2]));
     assert_eq!(shop.column("order-0", "locked_by").await, "another");
 }
