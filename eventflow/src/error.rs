@@ -20,6 +20,8 @@ pub enum ErrorKind {
     Schema,
     /// The database refused a statement or could not be reached.
     Inbox,
+    /// The database refuses what was to be stored, and would again: a value that no column takes.
+    Refused,
     /// The stream's server refused a command or could not be reached.
     Stream,
     /// An event cannot be written as an entry.

@@ -84,7 +84,7 @@ pub(super) fn unknown_reason(event_type: &str) -> String {
 pub(super) fn quarantine(entry: &Entry, reason: &str) -> Arrival {
     let event_type = wire::event_type_hint(entry).unwrap_or_else(|| "malformed".to_owned());
     let metadata = Metadata {
-        event_id: format!("malformed:{}/{}", entry.id.stream, entry.id.id),
+        event_id: name_of(entry),
         event_type,
         aggregate_id: Uuid::nil(),
         occurred_on: entry_time(&entry.id.id).unwrap_or_else(Utc::now),
@@ -110,6 +110,15 @@ pub(super) fn quarantine(entry: &Entry, reason: &str) -> Arrival {
         admission: Admission::DeadLetter(message(&reason)),
         max_retries: 0,
     }
+}
+
+/// The event id of a dead letter: the stream and the entry's own id, of long ones their end.
+fn name_of(entry: &Entry) -> String {
+    let name = format!("{}/{}", entry.id.stream, entry.id.id);
+    let room = wire::MAX_ID_CHARS - wire::MALFORMED.len();
+    let beyond = name.chars().count().saturating_sub(room);
+    let end: String = name.chars().skip(beyond).collect();
+    format!("{}{end}", wire::MALFORMED)
 }
 
 /// The time in an entry id such as `1700000000000-0`.

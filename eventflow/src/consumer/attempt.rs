@@ -17,7 +17,6 @@ use crate::{
     handler::Failure,
     inbox::{Inbox, LossKind, Row, Settlement, Unit, UnitLost},
     layer::timeout::TimedOut,
-    router::Route,
 };
 
 /// How long a layer that runs its inner service in a task of its own may keep the transaction.
@@ -108,26 +107,12 @@ where
         Outcome::Processed => Attempt::Settled(unit, outcome::processed(row)),
         Outcome::Failed(failure) => {
             let settlement = outcome::failed(row, &failure, &engine.settings);
-            note_failure(row, &failure, &settlement);
+            engine.note_failure(row, &failure, &settlement);
             Attempt::Settled(unit, settlement)
         }
         Outcome::HandedBack(error) => Attempt::HandedBack(unit, error),
         Outcome::Lost(kind, error) => Attempt::Lost(kind, error, None),
     }
-}
-
-/// Logs a failed run.
-pub(super) fn note_failure(row: &Row, failure: &Failure, settlement: &Settlement) {
-    let metadata = row.envelope.metadata();
-    tracing::warn!(
-        event_id = metadata.event_id,
-        event_type = metadata.event_type,
-        attempt = metadata.attempt,
-        outcome = settlement.status.as_str(),
-        delay_s = settlement.delay.as_secs_f64(),
-        error = reason(failure),
-        "run failed"
-    );
 }
 
 /// Why a run failed, for logs: serde's own words may quote the payload, so only the row has them.
@@ -142,10 +127,7 @@ impl<Src, I: Inbox> Engine<Src, I> {
     /// Waits for a call's answer, its deadline, or the end of the grace period.
     pub(super) async fn finish_call(&self, row: &Row, call: Call) -> Outcome {
         let metadata = row.envelope.metadata();
-        let handler = match self.dispatcher.routes().route(&metadata.event_type) {
-            Route::Handler(route) => route.name,
-            Route::Ignored | Route::Unknown => "",
-        };
+        let handler = self.dispatcher.handler(&metadata.event_type);
         let span = tracing::debug_span!(
             "attempt",
             event_id = metadata.event_id,
@@ -170,5 +152,20 @@ impl<Src, I: Inbox> Engine<Src, I> {
         let outcome = answer.instrument(span.clone()).await;
         span.in_scope(|| tracing::debug!(outcome = outcome.as_str(), "attempt ended"));
         outcome
+    }
+
+    /// Logs a failed run.
+    pub(super) fn note_failure(&self, row: &Row, failure: &Failure, settlement: &Settlement) {
+        let metadata = row.envelope.metadata();
+        tracing::warn!(
+            event_id = metadata.event_id,
+            event_type = metadata.event_type,
+            handler = self.dispatcher.handler(&metadata.event_type),
+            attempt = metadata.attempt,
+            outcome = settlement.status.as_str(),
+            delay_s = settlement.delay.as_secs_f64(),
+            error = reason(failure),
+            "run failed"
+        );
     }
 }

@@ -4,7 +4,6 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::sync::mpsc;
 
 use super::{
-    attempt::note_failure,
     engine::Engine,
     outcome::{self, Outcome},
 };
@@ -99,7 +98,7 @@ fn settlement<Src, I: Inbox>(
         Outcome::Processed => Ok(outcome::processed(row)),
         Outcome::Failed(failure) => {
             let settlement = outcome::failed(row, &failure, &engine.settings);
-            note_failure(row, &failure, &settlement);
+            engine.note_failure(row, &failure, &settlement);
             Ok(settlement)
         }
         // There is no unit to lose here: a conflict in the handler's own transaction passes.

@@ -52,6 +52,14 @@ impl<I: Inbox> Dispatcher<I> {
         self.routes
     }
 
+    /// The handler of an event, for logs; empty if there is none.
+    pub(super) fn handler(&self, event_type: &str) -> &'static str {
+        match self.routes.route(event_type) {
+            Route::Handler(route) => route.name,
+            Route::Ignored | Route::Unknown => "",
+        }
+    }
+
     /// The longest that any handler may hold a transaction.
     pub(super) fn longest_handler(&self) -> Duration {
         let handlers = self.routes.handlers().iter();

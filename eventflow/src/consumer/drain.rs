@@ -27,7 +27,8 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
     /// handed back.
     ///
     /// # Errors
-    /// If the stream or the inbox cannot be read.
+    /// If the stream or the inbox cannot be read: unlike a service, a drain does not wait for a
+    /// server that does not answer, unless it has something to store or to acknowledge.
     ///
     /// # Cancel safety
     /// Nothing is lost: what has begun runs on in the background, for as long as its lease lasts;
@@ -82,7 +83,7 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
     /// done or a dead letter.
     ///
     /// # Errors
-    /// If the stream or the inbox cannot be read.
+    /// As [`drain`](Self::drain).
     ///
     /// # Cancel safety
     /// As [`drain`](Self::drain).
@@ -93,7 +94,7 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
     async fn drain_rows(&self, due: Due) -> Result<Report> {
         let engine = &self.engine;
         let before = engine.counters.report();
-        self.start().await?;
+        self.open().await?;
         let leases_done = CancellationToken::new();
         let _stop_extending = leases_done.clone().drop_guard();
         tokio::spawn(lease::extend(Arc::clone(engine), leases_done));

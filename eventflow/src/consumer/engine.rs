@@ -168,13 +168,14 @@ impl<Src: Send + Sync + 'static, I: Inbox> Engine<Src, I> {
     pub(super) fn note_handed_back(&self, row: &Row, error: &BoxError) {
         let metadata = row.envelope.metadata();
         let (event_id, event_type) = (&metadata.event_id, &metadata.event_type);
+        let handler = self.dispatcher.handler(event_type);
         let error = chain(error.as_ref());
         let message = "event handed back with no attempt counted";
         // At a stop that is what is to happen.
         if self.stopping.is_cancelled() {
-            tracing::debug!(event_id, event_type, error, message);
+            tracing::debug!(event_id, event_type, handler, error, message);
         } else {
-            tracing::warn!(event_id, event_type, error, message);
+            tracing::warn!(event_id, event_type, handler, error, message);
         }
     }
 

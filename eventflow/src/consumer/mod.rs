@@ -168,31 +168,28 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
     /// Prepares the stream's group and the inbox, waiting for servers that do not answer.
     async fn start(&self) -> Result<()> {
         let engine = &self.engine;
-        let mut outage = Outage::new("opening the stream", &engine.vitals.broker);
+        let (broker, database) = (&engine.vitals.broker, &engine.vitals.database);
+        let mut outage = Outage::new("opening the stream", broker);
         while let Err(error) = engine.source.open().await {
-            if !error.is_transient() {
-                return Err(error);
-            }
-            outage.wait(&error).await;
+            outage.wait_out(error).await?;
         }
-        let mut outage = Outage::new("opening the inbox", &engine.vitals.database);
+        let mut outage = Outage::new("opening the inbox", database);
         while let Err(error) = engine.inbox.check_schema().await {
-            if !error.is_transient() {
-                return Err(error);
-            }
-            outage.wait(&error).await;
+            outage.wait_out(error).await?;
         }
-        let mut outage = Outage::new(
-            "releasing rows left for this deploy",
-            &engine.vitals.database,
-        );
+        let mut outage = Outage::new("releasing rows left for this deploy", database);
         while let Err(error) = parked::unpark(engine).await {
-            if !error.is_transient() {
-                return Err(error);
-            }
-            outage.wait(&error).await;
+            outage.wait_out(error).await?;
         }
         Ok(())
+    }
+
+    /// As [`start`](Self::start), and fails at once if a server does not answer.
+    async fn open(&self) -> Result<()> {
+        let engine = &self.engine;
+        engine.source.open().await?;
+        engine.inbox.check_schema().await?;
+        parked::unpark(engine).await
     }
 }
 
@@ -295,7 +292,7 @@ async fn wait_for<Src, I: Inbox>(engine: &Engine<Src, I>, loops: &mut JoinSet<()
     if tokio::time::timeout(LAST_WAIT, all(loops)).await.is_err() {
         tracing::error!(
             tasks = loops.len(),
-            "handlers block their threads and cannot be cut; their events run again when their leases have lapsed"
+            "what runs cannot be cut: handlers block their threads, or the database does not answer; their events run again when their leases have lapsed"
         );
         loops.detach_all();
     }

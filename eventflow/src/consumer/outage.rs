@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::contact::Contact;
-use crate::error::chain;
+use crate::error::{Error, Result, chain};
 
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
@@ -46,6 +46,15 @@ impl<'c> Outage<'c> {
             () = stopped.cancelled() => false,
             () = tokio::time::sleep(wait) => true,
         }
+    }
+
+    /// As [`wait`](Self::wait), if the error is one that passes; else gives it back.
+    pub(super) async fn wait_out(&mut self, error: Error) -> Result<()> {
+        if !error.is_transient() {
+            return Err(error);
+        }
+        self.wait(&error).await;
+        Ok(())
     }
 
     /// Notes that it works again.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     envelope::Payload,
-    error::{Error, Result, chain},
+    error::{Error, ErrorKind, Result, chain},
     fail_point::{self, Point},
     inbox::{Admission, Arrival, Inbox, Insertion, Lease, Row},
     stream::Entry,
@@ -66,7 +66,7 @@ impl<'b> Storing<'b> {
         }
     }
 
-    /// Stores what is left; an error is one that passes, and the call is to be repeated.
+    /// Stores what is left; after an error, which is none of the entries', the call is to be repeated.
     pub(super) async fn store<Src, I>(&mut self, engine: &Engine<Src, I>) -> Result<()>
     where
         Src: Send + Sync + 'static,
@@ -79,7 +79,7 @@ impl<'b> Storing<'b> {
                     self.parts.pop();
                     self.note(engine, &stored, insertion);
                 }
-                Err(error) if error.is_transient() => {
+                Err(error) if error.kind() != ErrorKind::Refused => {
                     self.unanswered = true;
                     return Err(error);
                 }
@@ -125,7 +125,10 @@ impl<'b> Storing<'b> {
             arrival,
         } in stored
         {
-            if !insertion.duplicates.contains(&arrival.id) {
+            let is_new = !insertion.duplicates.contains(&arrival.id);
+            // The name of a malformed entry's row is its own, so the insert that was not answered
+            // has made it.
+            if is_new || (self.unanswered && *kind == Kind::Malformed) {
                 let reason = match &arrival.admission {
                     Admission::DeadLetter(reason) => reason,
                     Admission::Run | Admission::Park => "",
@@ -217,7 +220,7 @@ async fn store_refused<'b, Src, I: Inbox>(
             ..arrival.clone()
         };
         match insert(engine, std::iter::once(&arrival)).await {
-            Err(error) if error.is_transient() => return Err(error),
+            Err(error) if error.kind() != ErrorKind::Refused => return Err(error),
             Err(_) => {}
             Ok(insertion) => {
                 let arriving = Arriving {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    attempt::{Attempt, attempt, note_failure},
+    attempt::{Attempt, attempt},
     dispatcher::Call,
     engine::Engine,
     outcome,
@@ -202,7 +202,7 @@ where
             (_, _) => return self.again.push(row),
         };
         let settlement = outcome::failed(&row, &failure, &self.engine.settings);
-        note_failure(&row, &failure, &settlement);
+        self.engine.note_failure(&row, &failure, &settlement);
         self.apart.push(settlement);
     }
 

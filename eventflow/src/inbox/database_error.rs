@@ -12,11 +12,18 @@ pub(crate) fn infrastructure(error: &(dyn StdError + 'static)) -> Option<LossKin
     chain(error).find_map(database::loss_of)
 }
 
+/// Says whether the database refuses the values that a statement carries, and would again.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(crate) fn refuses_values(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Encode(_)) || database::is_of_values(error)
+}
+
 /// Says whether the error that a handler answered is the infrastructure's.
 ///
 /// Looks at the whole `source()` chain, so it finds a database's error in a handler's own. What a
 /// handler can cause by itself and would cause again is its failure: a statement that the protocol
-/// cannot carry, a lock that it did not want to wait for, a transaction that it made read-only.
+/// cannot carry, one that runs for too long, a lock that it did not want to wait for, a transaction
+/// that it made read-only.
 #[cfg_attr(
     not(any(feature = "postgres", feature = "sqlite")),
     expect(
@@ -74,7 +81,10 @@ mod database {
             Some(error) => code(error),
             None => code_of_link(error),
         };
-        matches!(code.as_deref(), Some("25006" | "25P03" | "55P03" | "14"))
+        matches!(
+            code.as_deref(),
+            Some("25006" | "25P03" | "55P03" | "57014" | "14")
+        )
     }
 
     /// The code of a database's error that stands in the chain without its `sqlx::Error`.
@@ -149,13 +159,60 @@ mod database {
         None
     }
 
+    /// Whether an error is one of the values, by the database's code.
+    pub(super) fn is_of_values(error: &sqlx::Error) -> bool {
+        let Some(error) = error.as_database_error() else {
+            return false;
+        };
+        let Some(code) = error.code() else {
+            return false;
+        };
+        #[cfg(feature = "postgres")]
+        if error
+            .as_error()
+            .downcast_ref::<sqlx::postgres::PgDatabaseError>()
+            .is_some()
+        {
+            return is_about_values(&code);
+        }
+        #[cfg(feature = "sqlite")]
+        if error
+            .as_error()
+            .downcast_ref::<sqlx::sqlite::SqliteError>()
+            .is_some()
+        {
+            return code.parse().is_ok_and(result_code_is_about_values);
+        }
+        false
+    }
+
+    /// By class: 22 data, 23 constraints, 44 a view's check, 54 the program's limits, P0 what a
+    /// trigger raises.
+    #[cfg(feature = "postgres")]
+    pub(super) fn is_about_values(sqlstate: &str) -> bool {
+        let class = sqlstate.get(..2);
+        matches!(class, Some("22" | "23" | "44" | "54" | "P0"))
+    }
+
+    /// By primary code; ERROR is also what SQLite's functions say of a value.
+    #[cfg(feature = "sqlite")]
+    fn result_code_is_about_values(code: i32) -> bool {
+        const ERROR: i32 = 1;
+        const TOOBIG: i32 = 18;
+        const CONSTRAINT: i32 = 19;
+        const MISMATCH: i32 = 20;
+
+        matches!(code & 0xff, ERROR | TOOBIG | CONSTRAINT | MISMATCH)
+    }
+
     /// By class: 08 connection, 53 resources, 57P operator intervention, 58 the system's own
-    /// errors, 25006 a standby that takes no writes.
+    /// errors; and 25006 a standby that takes no writes, 57014 a statement that was cancelled or
+    /// took too long.
     #[cfg(feature = "postgres")]
     pub(super) fn loss_of_sqlstate(code: &str) -> Option<LossKind> {
         match code {
             "40001" | "40P01" => Some(LossKind::Conflict),
-            "25006" | "25P03" | "55P03" | "57P01" | "57P02" | "57P03" => {
+            "25006" | "25P03" | "55P03" | "57014" | "57P01" | "57P02" | "57P03" => {
                 Some(LossKind::Infrastructure)
             }
             _ if code.starts_with("08") || code.starts_with("53") || code.starts_with("58") => {
@@ -231,8 +288,17 @@ mod tests {
         assert_eq!(loss("57P01"), Some(LossKind::Infrastructure));
         assert_eq!(loss("53300"), Some(LossKind::Infrastructure));
         assert_eq!(loss("25006"), Some(LossKind::Infrastructure));
-        assert_eq!(loss("57014"), None);
+        assert_eq!(loss("57014"), Some(LossKind::Infrastructure));
         assert_eq!(loss("23505"), None);
+    }
+
+    #[cfg(feature = "postgres")]
+    #[test]
+    fn what_passes_by_itself_is_not_about_the_values() {
+        let about_values = database::is_about_values;
+
+        assert!(["22001", "22P05", "23514", "54001", "P0001"].map(about_values) == [true; 5]);
+        assert!(["57014", "42501", "42P01", "XX000", "40001"].map(about_values) == [false; 5]);
     }
 
     #[cfg(feature = "sqlite")]

@@ -7,12 +7,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    envelope::{Envelope, Metadata, Payload},
+    envelope::{Envelope, Metadata, Payload, wire::MALFORMED},
     inbox::{Arrival, DeadLetter, Insertion, Lease, Recovery, Row, Status},
 };
-
-/// How the `event_id` of an entry begins that could not be read.
-pub(crate) const MALFORMED: &str = "malformed:";
 
 /// Column `headers`: what travels beside the event.
 #[derive(Debug, Default, Serialize, Deserialize)]

@@ -1,14 +1,18 @@
 //! What is logged: who and what happened, never a payload at level info.
 
 use std::{
+    cell::RefCell,
     io::Write,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, Once},
 };
 
 use eventflow::{Failure, Sink, layer::TraceLayer};
 use eventflow_tests::shop::{Script, Shop, Sqlite, order};
 use futures_util::FutureExt;
-use tracing::{Level, subscriber::DefaultGuard};
+use tracing::{Level, Metadata};
+use tracing_subscriber::{
+    Layer, filter::dynamic_filter_fn, fmt, layer::SubscriberExt, util::SubscriberInitExt,
+};
 
 /// What was logged.
 #[derive(Clone, Default)]
@@ -20,16 +24,45 @@ impl Lines {
     }
 }
 
+thread_local! {
+    /// What this thread's logs are kept in, and from which level on.
+    static KEPT: RefCell<Option<(Level, Lines)>> = const { RefCell::new(None) };
+}
+
+/// Keeps this thread's logs until it is dropped.
+pub(crate) struct Kept;
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        KEPT.set(None);
+    }
+}
+
 /// Keeps what this thread logs, until the guard is dropped.
-pub(crate) fn capture(level: Level) -> (DefaultGuard, Lines) {
+///
+/// One subscriber serves all tests and asks at each event: what callsites remember of subscribers
+/// that come and go on other threads may be out of date.
+pub(crate) fn capture(level: Level) -> (Kept, Lines) {
+    static SUBSCRIBER: Once = Once::new();
+
+    SUBSCRIBER.call_once(|| {
+        let lines = || KEPT.with_borrow(|kept| kept.clone().map(|(_, lines)| lines));
+        let layer = fmt::layer()
+            .with_ansi(false)
+            .with_writer(move || lines().unwrap_or_default())
+            .with_filter(dynamic_filter_fn(|metadata, _| is_kept(metadata)));
+        tracing_subscriber::registry().with(layer).init();
+    });
     let lines = Lines::default();
-    let writer = lines.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    (tracing::subscriber::set_default(subscriber), lines)
+    KEPT.set(Some((level, lines.clone())));
+    (Kept, lines)
+}
+
+fn is_kept(metadata: &Metadata<'_>) -> bool {
+    KEPT.with_borrow(|kept| {
+        kept.as_ref()
+            .is_some_and(|(level, _)| metadata.level() <= level)
+    })
 }
 
 impl Write for Lines {
@@ -112,5 +145,10 @@ async fn no_payload_is_logged_at_level_info() {
 
     assert!(lines.contains("order-424242"), "{lines}");
     assert!(lines.contains("NoSuchType"), "{lines}");
+    let failed = lines
+        .lines()
+        .find(|line| line.contains("run failed"))
+        .unwrap();
+    assert!(failed.contains("handler=\"book_order\""), "{failed}");
     assert!(!lines.contains("canary"), "{lines}");
 }

@@ -28,6 +28,7 @@ mod redis_shop;
 mod sessions;
 mod shared_pool;
 mod shutdown;
+mod silent;
 mod sizes;
 mod sqlite;
 mod standby;

@@ -4,7 +4,8 @@ use chrono::{DateTime, Datelike, Utc};
 use uuid::Uuid;
 
 use super::{
-    Limits, MAX_ID_CHARS, MAX_PAYLOAD_DEPTH, Malformed, depth::nests_within, malformed::quoted,
+    Limits, MALFORMED, MAX_ID_CHARS, MAX_PAYLOAD_DEPTH, Malformed, depth::nests_within,
+    malformed::quoted,
 };
 
 /// Checks text that a column of `max_chars` characters takes.
@@ -35,6 +36,20 @@ pub(super) fn check_required_text(
         return Err(Malformed::field(field, "is empty"));
     }
     check_text(field, text, max_chars)
+}
+
+/// The name of a malformed entry's dead letter is no event's: the one would keep the other out.
+pub(super) fn check_event_id(text: &str) -> Result<(), Malformed> {
+    const FIELD: &str = "event_id";
+
+    check_required_text(FIELD, text, MAX_ID_CHARS)?;
+    if text.starts_with(MALFORMED) {
+        return Err(Malformed::field(
+            FIELD,
+            format!("begins with `{MALFORMED}`, as only those of malformed entries do"),
+        ));
+    }
+    Ok(())
 }
 
 /// An empty id is no id: the flattened style cannot write `null`.

@@ -9,7 +9,7 @@
 //!
 //! | member | | value |
 //! | --- | --- | --- |
-//! | `event_id` | required | text of 1 to 255 characters |
+//! | `event_id` | required | text of 1 to 255 characters that does not begin with `malformed:` |
 //! | `event_type` | required | text of 1 to 128 characters |
 //! | `aggregate_id` | required | a UUID |
 //! | `occurred_on` | required | a date and time with offset, as in RFC 3339; years 1 to 9999 |
@@ -39,6 +39,9 @@ mod properties;
 
 pub(crate) use self::read::event_type_hint;
 pub use self::{malformed::Malformed, raw::raw, read::read, write::write};
+
+/// How the event id begins of the dead letter that keeps a malformed entry. No event's does.
+pub const MALFORMED: &str = "malformed:";
 
 /// How long an event id, a correlation id or a causation id may be, in characters.
 pub const MAX_ID_CHARS: usize = 255;

@@ -9,11 +9,11 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::{
-    BESIDE_PAYLOAD, Limits, MAX_ID_CHARS, MAX_PAYLOAD_DEPTH, MAX_TYPE_CHARS, Malformed,
+    BESIDE_PAYLOAD, Limits, MAX_PAYLOAD_DEPTH, MAX_TYPE_CHARS, Malformed,
     depth::nests_within,
     fields::{
-        check_payload_depth, check_payload_size, check_required_text, check_size, is_traceparent,
-        optional_id, time, uuid,
+        check_event_id, check_payload_depth, check_payload_size, check_required_text, check_size,
+        is_traceparent, optional_id, time, uuid,
     },
 };
 use crate::{
@@ -51,7 +51,7 @@ pub fn read(entry: &Entry, limits: Limits) -> Result<Envelope, Malformed> {
     };
 
     let event_id = members.required("event_id")?;
-    check_required_text("event_id", &event_id, MAX_ID_CHARS)?;
+    check_event_id(&event_id)?;
     let event_type = members.required("event_type")?;
     check_required_text("event_type", &event_type, MAX_TYPE_CHARS)?;
     let aggregate_id = uuid("aggregate_id", &members.required("aggregate_id")?)?;

@@ -8,8 +8,8 @@ use uuid::Uuid;
 use super::{
     Limits, MAX_ID_CHARS, MAX_TYPE_CHARS,
     fields::{
-        check_payload_depth, check_payload_size, check_required_text, check_text, check_year,
-        is_traceparent,
+        check_event_id, check_payload_depth, check_payload_size, check_required_text, check_text,
+        check_year, is_traceparent,
     },
 };
 use crate::{
@@ -39,7 +39,7 @@ pub fn write(envelope: &Envelope, limits: Limits) -> Result<Vec<(Vec<u8>, Vec<u8
 fn json(envelope: &Envelope, limits: Limits) -> Result<Vec<u8>, BoxError> {
     let metadata = envelope.metadata();
     let payload = envelope.payload().as_str();
-    check_required_text("event_id", &metadata.event_id, MAX_ID_CHARS)?;
+    check_event_id(&metadata.event_id)?;
     check_required_text("event_type", &metadata.event_type, MAX_TYPE_CHARS)?;
     check_year("occurred_on", &metadata.occurred_on)?;
     for (field, id) in [

@@ -22,6 +22,9 @@ const CONNECTIONS: u32 = 10;
 /// How long a transaction may stay open beyond the longest handler.
 const IDLE_MARGIN: Duration = Duration::from_secs(30);
 
+/// How long an answer may be on its way after the statement's own time.
+const ANSWER_MARGIN: Duration = Duration::from_secs(5);
+
 /// How long the wait for a connection lasts.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -109,7 +112,9 @@ impl PgInboxBuilder {
 
     /// Ends a statement after this time, a handler's too. Default: 30 s; zero is never.
     ///
-    /// A statement of a call that was dropped holds its transaction for that long at worst.
+    /// A statement of a call that was dropped holds its transaction for that long at worst. A
+    /// connection that has not answered a statement of the inbox 5 s after that is given up, also one
+    /// of the user's pool, whose sessions do not have this limit.
     pub fn statement_timeout(mut self, timeout: Duration) -> Self {
         self.session.statement_timeout = timeout;
         self
@@ -196,6 +201,14 @@ impl PgInboxBuilder {
 }
 
 impl Session {
+    /// How long an answer may take: what the server gives a statement, and the way.
+    pub(super) fn patience(&self) -> Duration {
+        if self.statement_timeout.is_zero() {
+            return Duration::MAX;
+        }
+        self.statement_timeout.saturating_add(ANSWER_MARGIN)
+    }
+
     /// A pool for what a consumer asks. Opens no connection yet.
     pub(super) fn pool(&self, options: &PgConnectOptions, demand: Demand) -> PgPool {
         let mut options = options.clone();

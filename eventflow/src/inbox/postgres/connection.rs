@@ -1,5 +1,7 @@
 //! A connection of the pool for one statement, which is committed when it is answered.
 
+use std::{io, time::Duration};
+
 use sqlx::{Connection as _, PgConnection, PgPool, Postgres, pool::PoolConnection};
 
 use super::failed;
@@ -13,27 +15,48 @@ pub(super) async fn connection(pool: &PgPool) -> Result<PoolConnection<Postgres>
 
 /// Runs a statement, and commits it. To be run in a task that is not cut.
 ///
-/// A connection whose server takes no writes is closed, not kept for the next statement: by now
+/// One that is not answered has run or will, or was never heard of; its connection is closed. A
+/// connection whose server takes no writes is closed, not kept for the next statement: by now
 /// its host's name may lead to the server that does.
 pub(super) async fn run<T>(
     pool: &PgPool,
     is_users: bool,
+    patience: Duration,
     statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
 ) -> Result<T, sqlx::Error> {
     const READ_ONLY: &str = "25006";
 
     let mut connection = pool.acquire().await?;
-    let answer = if is_users {
-        run_in_transaction(&mut connection, statement).await
-    } else {
-        statement(&mut connection).await
-    };
+    let answer = answered(patience, async {
+        if is_users {
+            run_in_transaction(&mut connection, statement).await
+        } else {
+            statement(&mut connection).await
+        }
+    });
+    let answer = answer.await;
     if let Err(error) = &answer
-        && (code(error).as_deref() == Some(READ_ONLY) || matches!(error, sqlx::Error::BeginFailed))
+        && (code(error).as_deref() == Some(READ_ONLY)
+            || matches!(error, sqlx::Error::BeginFailed | sqlx::Error::Io(_)))
     {
         connection.close_on_drop();
     }
     answer
+}
+
+/// Waits for a server's answer, for as long as one may take.
+///
+/// The server has limits of its own for a statement, but nothing says that its answer does not come
+/// because the network has lost the connection, for as long as TCP repeats what it has sent.
+pub(super) async fn answered<T>(
+    patience: Duration,
+    answer: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    let answered = tokio::time::timeout(patience, answer).await;
+    answered.unwrap_or_else(|_| {
+        let silent = format!("the database has not answered within {patience:?}");
+        Err(io::Error::new(io::ErrorKind::TimedOut, silent).into())
+    })
 }
 
 /// Runs a statement in a transaction of its own.

@@ -33,7 +33,7 @@ use crate::{
         Arrival, Counts, DeadLetter, Demand, Due, Holder, Inbox, Insertion, Lease, Recovery,
         Retention, Row, UnitLost,
         batch::{arrivals_json, leases_json, micros},
-        database_error::infrastructure,
+        database_error::{infrastructure, refuses_values},
         record::{insertion, recovery},
         sealed::Sealed,
         task::uncut,
@@ -72,6 +72,18 @@ struct Settings {
     max_connections: Option<u32>,
 }
 
+impl Settings {
+    /// Runs one statement, as the pool needs it.
+    async fn run<T>(
+        &self,
+        pool: &PgPool,
+        statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, sqlx::Error> {
+        let is_users = self.options.is_none();
+        run(pool, is_users, self.session.patience(), statement).await
+    }
+}
+
 impl PgInbox {
     /// Connects to a database, with the default settings: table `event_inbox` in the first schema
     /// of the search path.
@@ -105,29 +117,27 @@ impl PgInbox {
 
     /// Runs one statement and gives its rows.
     async fn rows(&self, what: &'static str, statement: Statement) -> Result<Vec<PgRow>, Error> {
-        let (pool, is_users) = (self.pool.clone(), self.settings.options.is_none());
-        let table = self.settings.table.clone();
+        let (pool, settings) = (self.pool.clone(), Arc::clone(&self.settings));
         uncut(async move {
-            let rows = run(&pool, is_users, async |connection| {
+            let rows = settings.run(&pool, async |connection| {
                 statement.fetch_all(connection).await
             });
             rows.await
-                .map_err(|error| failed(format!("{what} in {table}"), error))
+                .map_err(|error| failed(format!("{what} in {}", settings.table), error))
         })
         .await
     }
 
     /// Runs one writing statement and counts the rows that it changed.
     async fn change(&self, what: &'static str, statement: Statement) -> Result<u64, Error> {
-        let (pool, is_users) = (self.pool.clone(), self.settings.options.is_none());
-        let table = self.settings.table.clone();
+        let (pool, settings) = (self.pool.clone(), Arc::clone(&self.settings));
         uncut(async move {
-            let done = run(&pool, is_users, async |connection| {
+            let done = settings.run(&pool, async |connection| {
                 statement.execute(connection).await
             });
             done.await
                 .map(|done| done.rows_affected())
-                .map_err(|error| failed(format!("{what} in {table}"), error))
+                .map_err(|error| failed(format!("{what} in {}", settings.table), error))
         })
         .await
     }
@@ -227,14 +237,15 @@ impl Inbox for PgInbox {
             .bind(holder.consumer.clone())
             .bind(holder.name.clone())
             .bind(micros(holder.lease));
-        let (pool, is_users) = (self.pool.clone(), self.settings.options.is_none());
-        let table = self.settings.table.clone();
+        let (pool, settings) = (self.pool.clone(), Arc::clone(&self.settings));
         let rows = uncut(async move {
-            let rows = run(&pool, is_users, async |connection| {
+            let rows = settings.run(&pool, async |connection| {
                 fail_point::insert(connection, statement).await
             });
-            rows.await
-                .map_err(|error| failed(format!("events could not be stored in {table}"), error))
+            rows.await.map_err(|error| {
+                let table = &settings.table;
+                failed(format!("events could not be stored in {table}"), error)
+            })
         })
         .await?;
         let entered = self.read(&rows, |row| {
@@ -302,12 +313,7 @@ impl Inbox for PgInbox {
 
     async fn begin(&self) -> Result<PgUnit, UnitLost> {
         let (pool, settings) = (self.pool.clone(), Arc::clone(&self.settings));
-        uncut(PgUnit::begin(
-            pool,
-            Arc::clone(&settings.statements),
-            settings.session.options,
-        ))
-        .await
+        uncut(async move { PgUnit::begin(pool, &settings).await }).await
     }
 
     async fn next_due(&self, consumer: &str) -> Result<Option<Duration>, Error> {
@@ -402,7 +408,12 @@ impl fmt::Debug for PgInbox {
 /// What the database refused, or could not be asked.
 fn failed(message: impl Into<String>, error: sqlx::Error) -> Error {
     let transient = infrastructure(&error).is_some();
-    Error::new(ErrorKind::Inbox, message)
+    let kind = if refuses_values(&error) {
+        ErrorKind::Refused
+    } else {
+        ErrorKind::Inbox
+    };
+    Error::new(kind, message)
         .transient(transient)
         .with_source(error)
 }

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use sqlx::AssertSqlSafe;
 
-use crate::inbox::identifier::Identifier;
+use crate::{envelope::wire::MALFORMED, inbox::identifier::Identifier};
 
 /// A table's name, with its schema if one was chosen; else the search path finds it.
 #[derive(Debug, Clone)]
@@ -33,7 +33,8 @@ impl Sql {
             .replace("{columns}", COLUMNS)
             .replace("{now}", "clock_timestamp()")
             .replace("{due}", "COALESCE(inbox.next_retry_at, inbox.received_at)")
-            .replace("{spent}", SPENT);
+            .replace("{spent}", SPENT)
+            .replace("{malformed}", MALFORMED);
         Self(Arc::from(text))
     }
 
@@ -99,7 +100,8 @@ impl Statements {
 ///
 /// Two nodes may insert the same events at once, read in different orders. They do so in the order
 /// of the event ids, or each would wait for the other. All rows of a batch have one time, so that
-/// their own ids keep the order in which they were read.
+/// their own ids keep the order in which they were read. A product with an interval is rounded as a
+/// float is, so `occurred_on` comes in two parts that are exact.
 const INSERT: &str = "
     INSERT INTO {table} AS inbox (
         id, event_id, stream_id, event_type, aggregate_id, correlation_id, causation_id,
@@ -107,7 +109,8 @@ const INSERT: &str = "
         consumer, received_at, last_error_at, locked_by, locked_until, lock_token)
     SELECT
         id, event_id, stream_id, event_type, aggregate_id, correlation_id, causation_id,
-        TIMESTAMPTZ 'epoch' + occurred_on * INTERVAL '1 microsecond',
+        TIMESTAMPTZ 'epoch' + occurred_on / 1000000 * INTERVAL '1 second'
+            + occurred_on % 1000000 * INTERVAL '1 microsecond',
         payload::jsonb, headers::jsonb, decode(raw, 'hex'), status, max_retries,
         CASE status WHEN 'pending' THEN TIMESTAMPTZ 'infinity' END, error_message,
         $2, statement_timestamp(),
@@ -268,7 +271,7 @@ const DEAD_LETTERS: &str = "
 const REQUEUE: &str = "
     WITH dead AS MATERIALIZED (
         SELECT id FROM {table}
-        WHERE consumer = $1 AND status = 'dead_letter' AND event_id NOT LIKE 'malformed:%'
+        WHERE consumer = $1 AND status = 'dead_letter' AND event_id NOT LIKE '{malformed}%'
             AND id = ANY($2)
         ORDER BY id FOR UPDATE)
     UPDATE {table} AS inbox SET

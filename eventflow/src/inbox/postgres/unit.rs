@@ -1,10 +1,10 @@
 //! An open transaction on a connection of the pool, with some events in it.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use sqlx::{Executor as _, PgConnection, PgPool, Postgres, pool::PoolConnection};
 
-use super::{row::lease, sql::Statements};
+use super::{Settings, connection::answered, row::lease, sql::Statements};
 use crate::inbox::{
     Lease, LossKind, Settlement, Unit, UnitLost,
     batch::settlements_json,
@@ -49,6 +49,8 @@ pub struct PgUnit {
     statements: Arc<Statements>,
     /// Where a connection is found that stops a statement of this one.
     pool: PgPool,
+    /// How long an answer may take.
+    patience: Duration,
     /// The server's process of this connection.
     process: i32,
     guarded: bool,
@@ -58,35 +60,33 @@ pub struct PgUnit {
 
 impl PgUnit {
     /// Opens a transaction. To be run in a task that is not cut.
-    pub(super) async fn begin(
-        pool: PgPool,
-        statements: Arc<Statements>,
-        guarded: bool,
-    ) -> Result<Self, UnitLost> {
+    pub(super) async fn begin(pool: PgPool, settings: &Settings) -> Result<Self, UnitLost> {
         let failed = |error| lost("a unit of work could not begin", error);
         let connection = pool.acquire().await.map_err(failed)?;
         // From here on, whatever ends the unit early also ends the connection.
         let mut unit = Self {
             connection,
-            statements,
+            statements: Arc::clone(&settings.statements),
             pool,
+            patience: settings.session.patience(),
             process: 0,
-            guarded,
+            guarded: settings.session.options,
             finished: false,
         };
-        let begin = if guarded { BEGIN_GUARDED } else { BEGIN };
-        transaction::begin::<Postgres>(&mut unit.connection, begin)
-            .await
-            .map_err(failed)?;
-        unit.process = sqlx::query_scalar("SELECT pg_backend_pid()")
-            .fetch_one(&mut *unit.connection)
-            .await
-            .map_err(failed)?;
+        let begun = answered(unit.patience, async {
+            let begin = if unit.guarded { BEGIN_GUARDED } else { BEGIN };
+            transaction::begin::<Postgres>(&mut unit.connection, begin).await?;
+            sqlx::query_scalar("SELECT pg_backend_pid()")
+                .fetch_one(&mut *unit.connection)
+                .await
+        });
+        unit.process = begun.await.map_err(failed)?;
         Ok(unit)
     }
 
     async fn run(&mut self, statements: &'static str) -> Result<(), sqlx::Error> {
-        self.connection.execute(statements).await.map(|_| ())
+        let answer = self.connection.execute(statements);
+        answered(self.patience, answer).await.map(|_| ())
     }
 
     /// A handler that began a transaction and forgot it leaves sqlx's count too high; one whose
@@ -105,11 +105,9 @@ impl PgUnit {
     /// Asks the server to stop what this connection runs. Without an answer the statement ends by
     /// itself or by its timeout, and the rollback waits for it.
     async fn stop_statement(&self) {
-        let cancelled = sqlx::query("SELECT pg_cancel_backend($1)")
-            .bind(self.process)
-            .execute(&self.pool)
-            .await;
-        if let Err(error) = cancelled {
+        let cancel = sqlx::query("SELECT pg_cancel_backend($1)").bind(self.process);
+        let cancelled = answered(self.patience, cancel.execute(&self.pool));
+        if let Err(error) = cancelled.await {
             tracing::warn!(%error, "a statement of a cut attempt could not be cancelled");
         }
     }
@@ -170,9 +168,8 @@ impl Unit for PgUnit {
         let failed = |error| lost("rows could not be settled", error);
         let settled = settlements_json(settlements).map_err(failed)?;
         let sql = self.statements.settle.text();
-        sqlx::query(sql)
-            .bind(settled)
-            .fetch_all(&mut *self.connection)
+        let settle = sqlx::query(sql).bind(settled);
+        answered(self.patience, settle.fetch_all(&mut *self.connection))
             .await
             .and_then(|rows| rows.iter().map(lease).collect())
             .map_err(failed)
@@ -191,7 +188,8 @@ impl Unit for PgUnit {
                 error,
             )
         })?;
-        transaction::commit::<Postgres>(&mut self.connection)
+        let commit = transaction::commit::<Postgres>(&mut self.connection);
+        answered(self.patience, commit)
             .await
             .map_err(commit_failed)?;
         self.finished = true;

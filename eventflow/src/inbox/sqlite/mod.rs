@@ -30,7 +30,7 @@ use crate::{
         Arrival, Counts, DeadLetter, Demand, Due, Holder, Inbox, Insertion, Lease, Recovery,
         Retention, Row, UnitLost,
         batch::{arrivals_json, json, leases_json, micros},
-        database_error::infrastructure,
+        database_error::{infrastructure, refuses_values},
         identifier::Identifier,
         record::{insertion, recovery},
         sealed::Sealed,
@@ -394,7 +394,12 @@ impl fmt::Debug for SqliteInbox {
 /// What the database refused, or could not be asked.
 fn failed(message: impl Into<String>, error: sqlx::Error) -> Error {
     let transient = infrastructure(&error).is_some();
-    Error::new(ErrorKind::Inbox, message)
+    let kind = if refuses_values(&error) {
+        ErrorKind::Refused
+    } else {
+        ErrorKind::Inbox
+    };
+    Error::new(kind, message)
         .transient(transient)
         .with_source(error)
 }

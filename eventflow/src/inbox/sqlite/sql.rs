@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sqlx::AssertSqlSafe;
 
-use crate::inbox::identifier::Identifier;
+use crate::{envelope::wire::MALFORMED, inbox::identifier::Identifier};
 
 /// A statement's text: made of constants and an [`Identifier`], never of values.
 #[derive(Debug, Clone)]
@@ -16,7 +16,8 @@ impl Sql {
             .replace("{table}", &table.to_string())
             .replace("{columns}", COLUMNS)
             .replace("{now}", NOW)
-            .replace("{due}", "COALESCE(next_retry_at, received_at)");
+            .replace("{due}", "COALESCE(next_retry_at, received_at)")
+            .replace("{malformed}", MALFORMED);
         Self(Arc::from(text))
     }
 
@@ -210,7 +211,7 @@ const DEAD_LETTERS: &str = "
 const REQUEUE: &str = "
     UPDATE {table} SET
         status = 'pending', retry_count = 0, next_retry_at = NULL, error_message = NULL
-    WHERE consumer = $1 AND status = 'dead_letter' AND event_id NOT LIKE 'malformed:%'
+    WHERE consumer = $1 AND status = 'dead_letter' AND event_id NOT LIKE '{malformed}%'
         AND id IN (SELECT value FROM json_each($2))";
 
 /// `$1` consumer, `$2` the ids as a JSON array.
