@@ -98,19 +98,18 @@ impl Crew {
         };
     }
 
-    /// Stops a worker as a deploy does, and starts another.
-    pub(crate) async fn replace(&self, seat: usize) -> Duration {
-        let mut seat = self.seat(seat).await;
-        let time = self.stop_worker(&mut seat).await;
-        self.renew(&mut seat);
+    /// Stops a worker as a deploy does, and starts another; answers how long the stop took.
+    pub(crate) async fn replace(&self, seat: &mut Numbered) -> Duration {
+        let time = self.stop_worker(seat).await;
+        self.renew(seat);
         time
     }
 
     /// As [`replace`](Self::replace), with all workers, one after the other.
     pub(crate) async fn replace_all(&self) -> Vec<Duration> {
         let mut times = Vec::with_capacity(SEATS);
-        for seat in 0..SEATS {
-            times.push(self.replace(seat).await);
+        for seat in &self.seats {
+            times.push(self.replace(&mut *seat.lock().await).await);
         }
         self.all_started().await;
         times

@@ -10,6 +10,9 @@ use sqlx::{PgPool, postgres::PgPoolOptions};
 /// No outage is as long as this.
 const DEADLINE: Duration = Duration::from_mins(1);
 
+/// No session of a worker that has nothing to do is in a transaction for as long as this.
+const IDLE_FOR: Duration = Duration::from_secs(3);
+
 const PAUSE: Duration = Duration::from_millis(10);
 
 #[derive(Debug)]
@@ -178,13 +181,21 @@ impl Database {
             .await
     }
 
-    /// Sessions that have a transaction open and do nothing.
+    /// Sessions that have a transaction open and do nothing, and go on so.
     pub(crate) async fn idle_in_transaction(&self) -> Vec<String> {
-        self.texts(
-            "SELECT concat_ws(' ', pid, state, 'since', state_change, query)
-            FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'",
-        )
-        .await
+        let begun = Instant::now();
+        loop {
+            let idle = self
+                .texts(
+                    "SELECT concat_ws(' ', pid, state, 'since', state_change, query)
+                    FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'",
+                )
+                .await;
+            if idle.is_empty() || begun.elapsed() > IDLE_FOR {
+                return idle;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 
     async fn texts(&self, sql: &'static str) -> Vec<String> {

@@ -115,8 +115,9 @@ impl<'c> Nemesis<'c> {
                 worker.pause(time).await;
             }
             Fault::ReplaceWorker { seat } => {
+                let mut worker = crew.seat(seat).await;
                 self.note(&fault);
-                crew.replace(seat).await;
+                crew.replace(&mut worker).await;
             }
             Fault::KillServer { server, time } => self.kill(&fault, server, time).await,
             Fault::RestartServer { server } => self.restart(&fault, server).await,
@@ -159,23 +160,26 @@ impl<'c> Nemesis<'c> {
         network
     }
 
+    /// While a server is down, its host refuses connections.
     async fn kill(&self, fault: &Fault, server: Server, time: Duration) {
+        let mut network = self.network(fault, server).await;
         match server {
             Server::Redis => {
                 let mut redis = self.cluster.redis.lock().await;
-                self.note(fault);
+                network.refuse().await;
                 redis.kill();
                 sleep(time).await;
                 redis.start_again().await;
             }
             Server::Postgres => {
                 let mut postgres = self.cluster.postgres.lock().await;
-                self.note(fault);
+                network.refuse().await;
                 postgres.kill();
                 sleep(time).await;
                 postgres.start_again().await;
             }
         }
+        network.accept().await;
     }
 
     async fn restart(&self, fault: &Fault, server: Server) {

@@ -80,13 +80,10 @@ impl Publisher {
     pub(crate) async fn publish(&mut self, messages: &[Message]) {
         self.ledger.plan(messages);
         loop {
-            match self.try_publish(messages).await {
-                Ok(entries) => return self.ledger.answered(entries),
-                Err(_) => {
-                    self.connection = None;
-                    tokio::time::sleep(PAUSE_AFTER_ERROR).await;
-                }
+            if let Ok(entries) = self.try_publish(messages).await {
+                return self.ledger.answered(entries);
             }
+            tokio::time::sleep(PAUSE_AFTER_ERROR).await;
         }
     }
 
@@ -98,19 +95,22 @@ impl Publisher {
                 pipeline.arg(name.as_slice()).arg(value.as_slice());
             }
         }
+        // One that has failed is not put back.
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => {
-                let config = AsyncConnectionConfig::new()
-                    .set_connection_timeout(Some(TIMEOUT))
-                    .set_response_timeout(Some(TIMEOUT));
-                self.client
-                    .get_multiplexed_async_connection_with_config(&config)
-                    .await?
-            }
+            None => self.connect().await?,
         };
         let entries = pipeline.query_async(&mut connection).await?;
         self.connection = Some(connection);
         Ok(entries)
+    }
+
+    async fn connect(&self) -> RedisResult<MultiplexedConnection> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(TIMEOUT))
+            .set_response_timeout(Some(TIMEOUT));
+        self.client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await
     }
 }

@@ -32,7 +32,9 @@ impl Recoveries {
     /// All times by what was waited for, in ascending order.
     pub(crate) fn sorted(&self) -> BTreeMap<Recovery, Vec<Duration>> {
         let mut taken = self.0.lock().unwrap().clone();
-        taken.values_mut().for_each(|times| times.sort());
+        for times in taken.values_mut() {
+            times.sort();
+        }
         taken
     }
 }

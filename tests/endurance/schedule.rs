@@ -13,6 +13,8 @@ pub(crate) const LEASE: Duration = Duration::from_secs(3);
 
 const ROUND: Duration = Duration::from_secs(5);
 const FAULTS_OF_A_STORM: usize = 4;
+/// Long enough for workers to try again as seldom as they ever do.
+const LONGEST_OUTAGE: Duration = Duration::from_secs(4);
 /// Within this time after a storm has begun, its faults begin.
 const STORM: Duration = Duration::from_millis(1500);
 
@@ -108,7 +110,7 @@ impl Deck {
 fn singles(rng: &mut Rng) -> Vec<Fault> {
     let mut faults = Vec::new();
     for server in [Server::Redis, Server::Postgres] {
-        let time = within(rng, Duration::ZERO, Duration::from_secs(1));
+        let time = within(rng, Duration::ZERO, LONGEST_OUTAGE);
         let seat = rng.usize(..SEATS);
         faults.extend([
             Fault::KillServer { server, time },
@@ -177,7 +179,7 @@ fn direction(rng: &mut Rng) -> Direction {
 }
 
 fn within(rng: &mut Rng, least: Duration, most: Duration) -> Duration {
-    least + (most - least).mul_f64(rng.f64())
+    least + most.saturating_sub(least).mul_f64(rng.f64())
 }
 
 impl Fault {

@@ -93,7 +93,8 @@ fn line(f: &mut Formatter<'_>, name: &str, value: impl Display) -> fmt::Result {
 }
 
 fn recovery_line(f: &mut Formatter<'_>, recovery: Recovery, times: &[Duration]) -> fmt::Result {
-    let (Some(worst), Some(median)) = (times.last(), times.get(times.len() / 2)) else {
+    let (Some(worst), Some(median)) = (times.last(), times.get(times.len().saturating_sub(1) / 2))
+    else {
         return Ok(());
     };
     let goal = recovery.goal();
