@@ -65,6 +65,13 @@ impl<'c> Nemesis<'c> {
         *faults.entry(fault.kind()).or_default() += 1;
     }
 
+    fn recovered(&self, recovery: Recovery, took: Duration, rows: usize) {
+        let (time, took_s) = (self.begun.elapsed(), took.as_secs_f64());
+        let time = time.as_secs_f64();
+        println!("{time:7.1} s    {recovery}: {rows} after {took_s:.3} s");
+        self.recoveries.note(recovery, [took]);
+    }
+
     /// A fault on its own, and the recovery from it.
     async fn measured(&self, fault: Fault) {
         let database = &self.cluster.database;
@@ -86,7 +93,7 @@ impl<'c> Nemesis<'c> {
                 if !claims.is_empty() {
                     database.claims_are_over(&claims, PATIENCE).await;
                     let time = killed.elapsed();
-                    self.recoveries.note(Recovery::KilledWorker, [time]);
+                    self.recovered(Recovery::KilledWorker, time, claims.len());
                 }
             }
             Fault::KillServer { server, .. } | Fault::RestartServer { server } => {
@@ -94,7 +101,7 @@ impl<'c> Nemesis<'c> {
                 let answers = database.now().await;
                 let any = server == Server::Postgres;
                 let time = database.first_processed(answers, any, PATIENCE).await;
-                self.recoveries.note(server.into(), [time]);
+                self.recovered(server.into(), time, 1);
             }
             other => self.happens(other).await,
         }
@@ -107,6 +114,15 @@ impl<'c> Nemesis<'c> {
                 let mut worker = crew.seat(seat).await;
                 self.note(&fault);
                 worker.kill();
+                crew.renew(&mut worker);
+            }
+            Fault::KillWaitingWorker { seat, server, time } => {
+                let mut worker = crew.seat(seat).await;
+                let network = self.network(&fault, server).await;
+                network.stall();
+                sleep(time).await;
+                worker.kill();
+                network.flow();
                 crew.renew(&mut worker);
             }
             Fault::PauseWorker { seat, time } => {

@@ -12,7 +12,7 @@ pub(crate) const SEATS: usize = 3;
 pub(crate) const LEASE: Duration = Duration::from_secs(3);
 
 const ROUND: Duration = Duration::from_secs(5);
-const FAULTS_OF_A_STORM: usize = 4;
+const FAULTS_OF_A_STORM: usize = 5;
 /// Long enough for workers to try again as seldom as they ever do.
 const LONGEST_OUTAGE: Duration = Duration::from_secs(4);
 /// Within this time after a storm has begun, its faults begin.
@@ -28,6 +28,12 @@ pub(crate) enum Server {
 pub(crate) enum Fault {
     /// SIGKILL, and another worker starts.
     KillWorker { seat: usize },
+    /// SIGKILL to one that has waited for a server for a while: it has begun what it cannot finish.
+    KillWaitingWorker {
+        seat: usize,
+        server: Server,
+        time: Duration,
+    },
     /// SIGSTOP, and SIGCONT later.
     PauseWorker { seat: usize, time: Duration },
     /// SIGTERM, and another worker starts when it has ended.
@@ -139,6 +145,11 @@ fn storms(rng: &mut Rng) -> Vec<Fault> {
                 server,
                 time: within(rng, second / 5, LEASE + second / 2),
             },
+            Fault::KillWaitingWorker {
+                seat: rng.usize(..SEATS),
+                server,
+                time: within(rng, second / 5, second),
+            },
         ]);
         faults.extend([(); 2].map(|()| Fault::CutAfter {
             server,
@@ -187,6 +198,9 @@ impl Fault {
     pub(crate) fn kind(&self) -> String {
         match self {
             Self::KillWorker { .. } => "a worker is killed".to_owned(),
+            Self::KillWaitingWorker { server, .. } => {
+                format!("a worker is killed that waits for {server}")
+            }
             Self::PauseWorker { .. } => "a worker stands still".to_owned(),
             Self::ReplaceWorker { .. } => "a worker is replaced".to_owned(),
             Self::KillServer { server, .. } => format!("{server} is killed"),
@@ -206,7 +220,7 @@ impl fmt::Display for Fault {
         f.write_str(&self.kind())?;
         match self {
             Self::KillWorker { seat } | Self::ReplaceWorker { seat } => write!(f, ": seat {seat}"),
-            Self::PauseWorker { seat, time } => {
+            Self::PauseWorker { seat, time } | Self::KillWaitingWorker { seat, time, .. } => {
                 write!(f, ": seat {seat}, {:.1} s", time.as_secs_f64())
             }
             Self::KillServer { time, .. } | Self::Stall { time, .. } => {
