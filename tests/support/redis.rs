@@ -10,7 +10,7 @@ use std::{
 use deadpool_redis::redis::{self, FromRedisValue, aio::MultiplexedConnection};
 use tempfile::TempDir;
 
-use crate::process::{Process, free_port};
+use crate::process::{Process, Signal, free_port};
 
 const START_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -90,6 +90,13 @@ impl RedisServer {
     /// Kills the server.
     pub fn kill(&mut self) {
         self.process.kill();
+    }
+
+    /// Restarts the server as an operator would.
+    pub async fn restart(&mut self) {
+        self.process.signal(Signal::TERM);
+        self.process.exit(START_DEADLINE).await;
+        self.start_again().await;
     }
 
     /// Starts the server once more after a kill, on the same port and with what it had stored.

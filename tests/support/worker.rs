@@ -40,6 +40,8 @@ pub struct WorkerConfig {
     pub claim_idle: Duration,
     pub handler_timeout: Duration,
     pub grace: Duration,
+    /// How long a command to Redis may take.
+    pub redis_timeout: Duration,
     pub keep_processed: Duration,
     /// Leaves events of unknown types for a later deploy.
     pub leaves_unknown: bool,
@@ -87,6 +89,7 @@ impl WorkerConfig {
             claim_idle: Duration::from_secs(1),
             handler_timeout: Duration::from_secs(30),
             grace: Duration::from_secs(25),
+            redis_timeout: Duration::from_secs(10),
             keep_processed: Duration::from_hours(7 * 24),
             leaves_unknown: false,
         }
@@ -152,6 +155,11 @@ impl Worker {
     /// Kills the process with SIGKILL.
     pub fn kill(&mut self) {
         self.process.kill();
+    }
+
+    /// How the process has ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.process.ended()
     }
 
     /// Waits until the process has ended by itself, and answers how.

@@ -70,7 +70,8 @@ where
     }
     let mut stream = RedisStream::builder(&config.redis)
         .stream("work")
-        .group(&config.group);
+        .group(&config.group)
+        .command_timeout(config.redis_timeout);
     if let Some(reader) = &config.reader {
         stream = stream.consumer(reader);
     }

@@ -1,0 +1,135 @@
+//! What must hold when everything is over.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    cluster::RUNS,
+    database::Row,
+    ledger::Carried,
+    message::{Event, Kind},
+};
+
+/// The reason of dead letters that have failed in every run.
+const FAILED: &str = "the work failed";
+const REFUSED: &str = "the work cannot be done";
+/// One that has lapsed in its last run instead.
+const LAPSED: &str = "crash_loop";
+
+/// Something that must hold.
+#[derive(Debug)]
+pub(crate) struct Check {
+    pub(crate) name: &'static str,
+    /// What speaks against it; nothing, if it holds.
+    pub(crate) against: Vec<String>,
+}
+
+impl Check {
+    pub(crate) fn new(name: &'static str, against: Vec<String>) -> Self {
+        Self { name, against }
+    }
+}
+
+/// Compares the tables with what the stream has carried.
+pub(crate) fn outcome(carried: &Carried, rows: &[Row], effects: &[String]) -> Vec<Check> {
+    let by_id: BTreeMap<&str, &Row> = rows.iter().map(|row| (&*row.event_id, row)).collect();
+    let mut effects_of = BTreeMap::<&str, usize>::new();
+    for event in effects {
+        *effects_of.entry(event).or_default() += 1;
+    }
+    let done = |event: &Event| matches!(event.kind, Kind::Done | Kind::FailsOnce);
+    let effects_of = |event: &Event| effects_of.get(&*event.id).copied().unwrap_or_default();
+    vec![
+        Check::new(
+            "Redis has every entry that it has answered with",
+            carried.lost.clone(),
+        ),
+        Check::new(
+            "every event has the row that it should",
+            each(carried, |event| match by_id.get(&*event.id) {
+                Some(row) => wrong(event, row),
+                None => Some("it has no row".to_owned()),
+            }),
+        ),
+        Check::new(
+            "every event that can be done has exactly one effect",
+            each(carried, |event| match effects_of(event) {
+                effects if done(event) && effects != 1 => Some(format!("it has {effects} effects")),
+                _ => None,
+            }),
+        ),
+        Check::new(
+            "no event that cannot be done has an effect",
+            each(carried, |event| match effects_of(event) {
+                effects if !done(event) && effects != 0 => {
+                    Some(format!("it has {effects} effects"))
+                }
+                _ => None,
+            }),
+        ),
+        Check::new(
+            "no row and no effect without its entry",
+            strays(carried, rows, effects),
+        ),
+        Check::new("every malformed entry is kept with its bytes", {
+            let kept = |(id, bytes): (&String, &Vec<u8>)| match by_id.get(&**id) {
+                None => Some(format!("{id}: it has no row")),
+                Some(row) if row.status != "dead_letter" || row.raw.as_ref() != Some(bytes) => {
+                    Some(format!("{id}: {row:?}"))
+                }
+                Some(row) => row
+                    .error_message
+                    .is_none()
+                    .then(|| format!("{id}: no reason")),
+            };
+            carried.malformed.iter().filter_map(kept).collect()
+        }),
+    ]
+}
+
+/// What is wrong with events, each with its id.
+fn each(carried: &Carried, wrong: impl Fn(&Event) -> Option<String>) -> Vec<String> {
+    let events = carried.events.values();
+    let wrong = |event: &Event| {
+        Some(format!(
+            "{} ({:?}): {}",
+            event.id,
+            event.kind,
+            wrong(event)?
+        ))
+    };
+    events.filter_map(wrong).collect()
+}
+
+/// What is wrong with the row of an event.
+fn wrong(event: &Event, row: &Row) -> Option<String> {
+    let reason = row.error_message.as_deref().unwrap_or_default();
+    let right = match event.kind {
+        Kind::Done => row.status == "processed",
+        Kind::FailsOnce => row.status == "processed" && row.retry_count > 0,
+        Kind::FailsAlways => {
+            row.status == "dead_letter"
+                && row.retry_count == RUNS
+                && (reason == FAILED || reason.starts_with(LAPSED))
+        }
+        Kind::Refused => row.status == "dead_letter" && reason == REFUSED,
+    };
+    (!right || row.aggregate_id != event.aggregate).then(|| format!("{row:?}"))
+}
+
+/// Rows and effects of nothing that was published.
+fn strays(carried: &Carried, rows: &[Row], effects: &[String]) -> Vec<String> {
+    let known: BTreeSet<&str> = carried
+        .events
+        .keys()
+        .chain(carried.malformed.keys())
+        .map(String::as_str)
+        .collect();
+    let rows = rows.iter().map(|row| &row.event_id);
+    let rows = rows.filter(|id| !known.contains(&***id));
+    let effects = effects
+        .iter()
+        .filter(|id| !carried.events.contains_key(*id));
+    let rows = rows.map(|id| format!("row {id}"));
+    rows.chain(effects.map(|id| format!("effect {id}")))
+        .collect()
+}

@@ -1,0 +1,215 @@
+//! Makes the faults happen, each at its time.
+
+use std::{collections::BTreeMap, sync::Mutex, time::Duration};
+
+use eventflow_tests::proxy::Proxy;
+use futures_util::future::join_all;
+use tokio::{
+    sync::MutexGuard,
+    time::{Instant, sleep, sleep_until},
+};
+
+use crate::{
+    cluster::Cluster,
+    recovery::{PATIENCE, Recoveries, Recovery},
+    schedule::{Fault, Round, Server},
+};
+
+/// How long a worker may take to have something to do, before it is killed without.
+const BUSY_WITHIN: Duration = Duration::from_secs(2);
+
+#[derive(Debug)]
+pub(crate) struct Nemesis<'c> {
+    cluster: &'c Cluster,
+    recoveries: &'c Recoveries,
+    begun: Instant,
+    faults: Mutex<BTreeMap<String, u32>>,
+}
+
+impl<'c> Nemesis<'c> {
+    pub(crate) fn new(cluster: &'c Cluster, recoveries: &'c Recoveries) -> Self {
+        Self {
+            cluster,
+            recoveries,
+            begun: Instant::now(),
+            faults: Mutex::default(),
+        }
+    }
+
+    /// Goes through the schedule. A round waits for the end of the one before.
+    pub(crate) async fn run(&self, schedule: Vec<(Duration, Round)>) {
+        for (time, round) in schedule {
+            sleep_until(self.begun + time).await;
+            match round {
+                Round::Single(fault) => self.measured(fault).await,
+                Round::Storm(faults) => {
+                    join_all(faults.into_iter().map(async |(delay, fault)| {
+                        sleep(delay).await;
+                        self.happens(fault).await;
+                    }))
+                    .await;
+                }
+            }
+        }
+    }
+
+    /// How many faults of each kind there were.
+    pub(crate) fn faults(&self) -> BTreeMap<String, u32> {
+        self.faults.lock().unwrap().clone()
+    }
+
+    fn note(&self, fault: &Fault) {
+        let time = self.begun.elapsed().as_secs_f64();
+        println!("{time:7.1} s  {fault}");
+        let mut faults = self.faults.lock().unwrap();
+        *faults.entry(fault.kind()).or_default() += 1;
+    }
+
+    fn recovered(&self, recovery: Recovery, took: Duration, rows: usize) {
+        let (time, took_s) = (self.begun.elapsed(), took.as_secs_f64());
+        let time = time.as_secs_f64();
+        println!("{time:7.1} s    {recovery}: {rows} after {took_s:.3} s");
+        self.recoveries.note(recovery, [took]);
+    }
+
+    /// A fault on its own, and the recovery from it.
+    async fn measured(&self, fault: Fault) {
+        let database = &self.cluster.database;
+        match fault {
+            Fault::KillWorker { seat } => {
+                let mut worker = self.cluster.crew.seat(seat).await;
+                let process = worker.process();
+                let begun = Instant::now();
+                while begun.elapsed() < BUSY_WITHIN && database.claims_of(process).await.is_empty()
+                {
+                    sleep(Duration::from_millis(2)).await;
+                }
+                self.note(&fault);
+                worker.kill();
+                let killed = Instant::now();
+                let claims = database.claims_of(process).await;
+                self.cluster.crew.renew(&mut worker);
+                drop(worker);
+                if !claims.is_empty() {
+                    database.claims_are_over(&claims, PATIENCE).await;
+                    let time = killed.elapsed();
+                    self.recovered(Recovery::KilledWorker, time, claims.len());
+                }
+            }
+            Fault::KillServer { server, .. } | Fault::RestartServer { server } => {
+                self.happens(fault).await;
+                let answers = database.now().await;
+                let any = server == Server::Postgres;
+                let time = database.first_processed(answers, any, PATIENCE).await;
+                self.recovered(server.into(), time, 1);
+            }
+            other => self.happens(other).await,
+        }
+    }
+
+    async fn happens(&self, fault: Fault) {
+        let Cluster { crew, database, .. } = self.cluster;
+        match fault {
+            Fault::KillWorker { seat } => {
+                let mut worker = crew.seat(seat).await;
+                self.note(&fault);
+                worker.kill();
+                crew.renew(&mut worker);
+            }
+            Fault::KillWaitingWorker { seat, server, time } => {
+                let mut worker = crew.seat(seat).await;
+                let network = self.network(&fault, server).await;
+                network.stall();
+                sleep(time).await;
+                worker.kill();
+                network.flow();
+                crew.renew(&mut worker);
+            }
+            Fault::PauseWorker { seat, time } => {
+                let mut worker = crew.seat(seat).await;
+                self.note(&fault);
+                worker.pause(time).await;
+            }
+            Fault::ReplaceWorker { seat } => {
+                let mut worker = crew.seat(seat).await;
+                self.note(&fault);
+                crew.replace(&mut worker).await;
+            }
+            Fault::KillServer { server, time } => self.kill(&fault, server, time).await,
+            Fault::RestartServer { server } => self.restart(&fault, server).await,
+            Fault::Cut { server } => self.network(&fault, server).await.cut(),
+            Fault::CutAfter {
+                server,
+                direction,
+                bytes,
+            } => {
+                let network = self.network(&fault, server).await;
+                network.cut_after(direction, bytes);
+            }
+            Fault::HalfClose { server, direction } => {
+                self.network(&fault, server).await.half_close(direction);
+            }
+            Fault::Stall { server, time } => {
+                let network = self.network(&fault, server).await;
+                network.stall();
+                sleep(time).await;
+                network.flow();
+            }
+            Fault::ForgetConnections => self.network(&fault, Server::Redis).await.forget(),
+            Fault::TerminateSessions {
+                only_in_transaction,
+            } => {
+                self.note(&fault);
+                database.terminate_sessions(only_in_transaction).await;
+            }
+        }
+    }
+
+    /// The network before a server, once the fault can happen there.
+    async fn network(&self, fault: &Fault, server: Server) -> MutexGuard<'_, Proxy> {
+        let network = match server {
+            Server::Redis => &self.cluster.redis_network,
+            Server::Postgres => &self.cluster.postgres_network,
+        };
+        let network = network.lock().await;
+        self.note(fault);
+        network
+    }
+
+    /// While a server is down, its host refuses connections.
+    async fn kill(&self, fault: &Fault, server: Server, time: Duration) {
+        let mut network = self.network(fault, server).await;
+        match server {
+            Server::Redis => {
+                let mut redis = self.cluster.redis.lock().await;
+                network.refuse().await;
+                redis.kill();
+                sleep(time).await;
+                redis.start_again().await;
+            }
+            Server::Postgres => {
+                let mut postgres = self.cluster.postgres.lock().await;
+                network.refuse().await;
+                postgres.kill();
+                sleep(time).await;
+                postgres.start_again().await;
+            }
+        }
+        network.accept().await;
+    }
+
+    async fn restart(&self, fault: &Fault, server: Server) {
+        match server {
+            Server::Redis => {
+                let mut redis = self.cluster.redis.lock().await;
+                self.note(fault);
+                redis.restart().await;
+            }
+            Server::Postgres => {
+                let mut postgres = self.cluster.postgres.lock().await;
+                self.note(fault);
+                postgres.restart().await;
+            }
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! How long it takes until things work again, and how long it should take.
+
+use std::{collections::BTreeMap, fmt, sync::Mutex, time::Duration};
+
+use crate::schedule::{LEASE, Server};
+
+/// Beyond this, nobody waits for a recovery.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Recovery {
+    /// From a worker's death until its rows run elsewhere.
+    KilledWorker,
+    /// From Redis' first answer until an event is handled that was published later.
+    Redis,
+    /// From Postgres' first answer until an event is handled.
+    Postgres,
+    /// From SIGTERM until a worker has ended that had nothing to do.
+    IdleStop,
+}
+
+/// The times taken.
+#[derive(Debug, Default)]
+pub(crate) struct Recoveries(Mutex<BTreeMap<Recovery, Vec<Duration>>>);
+
+impl Recoveries {
+    pub(crate) fn note(&self, recovery: Recovery, times: impl IntoIterator<Item = Duration>) {
+        let mut taken = self.0.lock().unwrap();
+        taken.entry(recovery).or_default().extend(times);
+    }
+
+    /// All times by what was waited for, in ascending order.
+    pub(crate) fn sorted(&self) -> BTreeMap<Recovery, Vec<Duration>> {
+        let mut taken = self.0.lock().unwrap().clone();
+        for times in taken.values_mut() {
+            times.sort();
+        }
+        taken
+    }
+}
+
+impl Recovery {
+    /// The goal: none should take longer.
+    pub(crate) fn goal(self) -> Duration {
+        match self {
+            Self::KilledWorker => LEASE + Duration::from_secs(1),
+            Self::Redis | Self::Postgres => Duration::from_secs(2),
+            Self::IdleStop => Duration::from_millis(100),
+        }
+    }
+}
+
+impl From<Server> for Recovery {
+    fn from(server: Server) -> Self {
+        match server {
+            Server::Redis => Self::Redis,
+            Server::Postgres => Self::Postgres,
+        }
+    }
+}
+
+impl fmt::Display for Recovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::KilledWorker => "rows of a killed worker run elsewhere",
+            Self::Redis => "first event after a restart of Redis",
+            Self::Postgres => "first event after a restart of Postgres",
+            Self::IdleStop => "an idle worker stops",
+        })
+    }
+}
