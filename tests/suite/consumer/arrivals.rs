@@ -1,8 +1,7 @@
 //! What becomes of entries as they arrive, beside those that run.
 
-use eventflow::Envelope;
-use eventflow::{Failure, Sink, stream::Source};
-use eventflow_tests::shop::{Database, PriceAsked, Script, Shop, names, order};
+use eventflow::{Consumer, Envelope, Failure, MemoryStream, Sink, stream::Source};
+use eventflow_tests::shop::{Database, GROUP, PriceAsked, Script, Shop, names, order, router};
 use futures_util::FutureExt;
 
 on_every_database!(
@@ -13,6 +12,7 @@ on_every_database!(
     a_corrected_event_is_no_duplicate_of_the_broken_one,
     a_malformed_entry_that_comes_again_counts_as_a_duplicate,
     a_payload_that_cannot_be_decoded_is_a_dead_letter_at_once,
+    a_malformed_entry_of_a_long_stream_is_kept_and_blocks_nothing,
     the_counts_of_what_was_read_add_up,
 );
 
@@ -78,7 +78,7 @@ where
         std::time::Duration::ZERO,
         std::time::Duration::ZERO,
     );
-    let consumer = eventflow::Consumer::builder(shop.stream.clone(), shop.inbox(), service);
+    let consumer = Consumer::builder(shop.stream.clone(), shop.inbox(), service);
     let consumer = consumer.backoff(backoff).max_retries(0).build().unwrap();
     let report = consumer.drain_scheduled().await.unwrap();
     assert_eq!(report.failed, 1, "{report}");
@@ -210,4 +210,24 @@ async fn the_counts_of_what_was_read_add_up<D: Database>() {
     let ended = (report.processed, report.dead_lettered);
     assert_eq!(ended, (4, 1), "{report}");
     assert!(shop.stream.read(1, None).await.unwrap().is_empty());
+}
+
+/// The dead letter of an entry is named for its stream, and the column is as long as a name.
+async fn a_malformed_entry_of_a_long_stream_is_kept_and_blocks_nothing<D: Database>() {
+    let shop = Shop::<D>::open().await;
+    let name = "long".repeat(60);
+    let stream = MemoryStream::new(name.as_str()).group(GROUP);
+    stream.publish_raw([("data", "{}")]);
+    stream.send(&[order(1)]).await.unwrap();
+
+    let consumer = Consumer::builder(stream, shop.inbox(), router(Script::<D>::new()));
+    let report = consumer.build().unwrap().drain().await.unwrap();
+
+    assert_eq!((report.malformed, report.processed), (1, 1), "{report}");
+    let letters = shop.dead_letters().await;
+    let event_id = &letters[0].envelope.metadata().event_id;
+    assert_eq!(event_id.chars().count(), 255, "{event_id}");
+    assert!(event_id.starts_with("malformed:"), "{event_id}");
+    let entry = letters[0].envelope.metadata().stream_id.clone().unwrap();
+    assert!(event_id.ends_with(&format!("long/{entry}")), "{event_id}");
 }

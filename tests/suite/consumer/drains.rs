@@ -5,8 +5,12 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
-use eventflow::{Failure, prelude::*};
-use eventflow_tests::shop::{Database, Script, Shop, names, order, soon};
+use eventflow::{ErrorKind, Failure, prelude::*};
+use eventflow_tests::{
+    proxy::Proxy,
+    redis::RedisServer,
+    shop::{Database, GROUP, Script, Shop, Sqlite, names, order, router, soon},
+};
 use futures_util::FutureExt;
 
 on_every_database!(
@@ -140,4 +144,25 @@ async fn a_service_is_tested_with_everything_in_memory() {
     assert_eq!((report.failed, report.dead_lettered), (2, 1), "{report}");
     let letters = inbox.dead_letters("counter", 10).await.unwrap();
     assert!(letters[0].error_message.contains("no such table"));
+}
+
+/// A service waits for its servers; a job would hang.
+#[tokio::test]
+async fn a_drain_does_not_wait_for_a_server_that_is_not_there() {
+    let server = RedisServer::start().await;
+    let mut proxy = Proxy::start(server.port()).await;
+    let shop = Shop::<Sqlite>::open().await;
+    let stream = RedisStream::builder(proxy.url(&server.url())).stream("shop");
+    let stream = stream.group(GROUP).connect().await.unwrap();
+    let consumer = Consumer::builder(stream, shop.inbox(), router(Script::<Sqlite>::new()));
+    let consumer = consumer.build().unwrap();
+    proxy.refuse().await;
+    proxy.cut();
+
+    let error = consumer.drain().await.unwrap_err();
+
+    assert_eq!(error.kind(), ErrorKind::Stream);
+    assert!(error.is_transient());
+    proxy.accept().await;
+    assert_eq!(consumer.drain().await.unwrap().read, 0);
 }
