@@ -6,6 +6,7 @@ mod drains;
 mod failures;
 mod groups;
 mod health;
+mod hostile;
 mod infrastructure;
 mod leases;
 pub(crate) mod logs;

@@ -3,6 +3,7 @@
 mod examples;
 mod python;
 mod readme;
+mod secrets;
 mod two_consumers;
 mod what_python_gets_wrong;
 

@@ -38,7 +38,12 @@ mod corpus;
 mod properties;
 
 pub(crate) use self::read::event_type_hint;
-pub use self::{malformed::Malformed, raw::raw, read::read, write::write};
+pub use self::{
+    malformed::Malformed,
+    raw::{raw, restore},
+    read::read,
+    write::write,
+};
 
 /// How the event id begins of the dead letter that keeps a malformed entry. No event's does.
 pub const MALFORMED: &str = "malformed:";

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use proptest::{collection::vec, option, prelude::*};
 use uuid::Uuid;
 
-use super::{Limits, raw, read, write};
+use super::{Limits, raw, read, restore, write};
 use crate::{
     envelope::{Envelope, Metadata, Payload},
     stream::{Entry, EntryId},
@@ -134,36 +134,6 @@ fn hostile_fields() -> impl Strategy<Value = Fields> {
     vec((name, value), 0..8)
 }
 
-/// The fields that kept bytes stand for.
-fn restore(kept: &[u8]) -> Fields {
-    if !kept.starts_with(b"*") {
-        return vec![(b"data".to_vec(), kept.to_vec())];
-    }
-    let mut rest = kept;
-    let count = number(&mut rest, b'*');
-    let texts: Vec<_> = (0..count)
-        .map(|_| {
-            let length = number(&mut rest, b'$');
-            let (text, after) = rest.split_at(length);
-            rest = after.strip_prefix(b"\r\n").unwrap();
-            text.to_vec()
-        })
-        .collect();
-    assert!(rest.is_empty());
-    texts
-        .chunks(2)
-        .map(|pair| (pair[0].clone(), pair[1].clone()))
-        .collect()
-}
-
-fn number(rest: &mut &[u8], sign: u8) -> usize {
-    assert_eq!(rest[0], sign);
-    let end = rest.iter().position(|byte| *byte == b'\r').unwrap();
-    let digits = std::str::from_utf8(&rest[1..end]).unwrap();
-    *rest = &rest[end + 2..];
-    digits.parse().unwrap()
-}
-
 proptest! {
     #[test]
     fn what_is_written_is_read_again(envelope in envelope()) {
@@ -187,8 +157,19 @@ proptest! {
             Ok(envelope) => prop_assert!(write(&envelope, Limits::default()).is_ok()),
             Err(malformed) => {
                 prop_assert!(!malformed.to_string().is_empty());
-                prop_assert_eq!(restore(&raw(&entry)), entry.fields);
+                prop_assert_eq!(restore(&raw(&entry)), Some(entry.fields));
             }
+        }
+    }
+
+    #[test]
+    fn bytes_of_any_kind_are_fields_or_nothing(bytes in vec(any::<u8>(), 0..60), sign in any::<bool>()) {
+        let mut bytes = bytes;
+        if sign {
+            bytes.splice(0..0, *b"*2\r\n$");
+        }
+        if let Some(fields) = restore(&bytes) {
+            prop_assert_eq!(restore(&raw(&entry(fields.clone()))), Some(fields));
         }
     }
 
@@ -204,7 +185,7 @@ proptest! {
         let entry = entry(fields);
 
         if read(&entry, Limits::default()).is_err() {
-            prop_assert_eq!(restore(&raw(&entry)), entry.fields);
+            prop_assert_eq!(restore(&raw(&entry)), Some(entry.fields));
         }
     }
 
