@@ -282,6 +282,8 @@ pub use eventflow_macros::Classify;
 /// - `retry(attempts = 3, backoff = "50ms")`: a failed call is repeated at once, in process, from a
 ///   clean savepoint. `attempts` counts the first call too; `backoff` is the time between two,
 ///   10 ms unless set, at most 1 s, since the transaction stays open. Longer waits are the inbox's.
+///   Not repeated are calls that were cut for time, failures that say when to run again or that none
+///   helps, and errors of the infrastructure.
 /// - `crate = path`: where this crate is, if not at `::eventflow`.
 ///
 /// The function stays callable as it is. A hidden struct of its name comes beside it, among the

@@ -123,7 +123,6 @@ pub trait Classify: std::error::Error + Send + Sync + 'static {
     }
 }
 
-#[diagnostic::do_not_recommend]
 impl<E: Classify> From<E> for Failure {
     fn from(error: E) -> Self {
         Self::new(error.classify(), error)

@@ -3,5 +3,6 @@
 mod isolation;
 mod layers;
 mod limits;
+mod options;
 mod plain;
 mod transactions;
