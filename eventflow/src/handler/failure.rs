@@ -113,7 +113,7 @@ impl std::error::Error for Failure {
 /// `?` turns such an error into a [`Failure`].
 #[diagnostic::on_unimplemented(
     message = "a handler cannot fail with `{Self}`: nothing says whether to retry it",
-    label = "not a `Failure`, a boxed error, or `Classify`",
+    label = "annotate `{Self}` with `#[derive(Classify)]`, or use `.map_err(Failure::retry)`",
     note = "annotate `{Self}` with `#[derive(Classify)]`, or answer `Failure` and use `.map_err(Failure::retry)`"
 )]
 pub trait Classify: std::error::Error + Send + Sync + 'static {

@@ -258,10 +258,7 @@ macro_rules! payments_on {
                 };
                 let asked = ["a", "b", "c"].map(|id| named(&event, id).with_correlation_id("acme"));
                 shop.stream.send(&asked).await.unwrap();
-                shop.stream
-                    .send(&[named(&event, "nobody")])
-                    .await
-                    .unwrap();
+                shop.stream.send(&[named(&event, "nobody")]).await.unwrap();
 
                 let report = consumer.drain().await.unwrap();
 
