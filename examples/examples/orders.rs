@@ -10,17 +10,19 @@
 #![allow(clippy::print_stdout, reason = "an example shows what it did")]
 
 use std::{
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    task::{Context, Poll},
+    time::{Duration, Instant},
 };
 
 use clap::Parser;
 use eventflow::prelude::*;
 use eventflow_examples::{OrderCancelled, OrderCreated, OrderEvents, OrderPaid};
-use tower::limit::ConcurrencyLimitLayer;
+use tower::{layer::layer_fn, limit::ConcurrencyLimitLayer};
 
 #[derive(Parser)]
 struct Arguments {
@@ -69,6 +71,42 @@ async fn send_receipt(event: OrderPaid, State(mailer): State<Mailer>, meta: &Met
     mailer.sent.fetch_add(1, Ordering::Relaxed);
 }
 
+/// A layer of one's own: says which calls of its handler are slow.
+#[derive(Clone)]
+struct SlowCalls<S> {
+    limit: Duration,
+    inner: S,
+}
+
+impl<I, S> Service<Delivery<I>> for SlowCalls<S>
+where
+    I: Inbox,
+    S: Service<Delivery<I>>,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, delivery: Delivery<I>) -> Self::Future {
+        let event_id = delivery.metadata().event_id.clone();
+        let (limit, began) = (self.limit, Instant::now());
+        let answer = self.inner.call(delivery);
+        Box::pin(async move {
+            let answer = answer.await;
+            let took = began.elapsed();
+            if took > limit {
+                tracing::warn!(event_id, ?took, "slow call");
+            }
+            answer
+        })
+    }
+}
+
 /// Consumes stream `orders` for the warehouse.
 #[router(
     events = OrderEvents,
@@ -103,6 +141,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mailer = state.mailer.clone();
     let warehouse = Warehouse::builder(state)
         .layer(send_receipt, ConcurrencyLimitLayer::new(8))
+        .layer(
+            reserve_stock,
+            layer_fn(|inner| SlowCalls {
+                limit: Duration::from_millis(100),
+                inner,
+            }),
+        )
         .build();
     let report = Consumer::builder(stream, inbox, warehouse)
         .layer(

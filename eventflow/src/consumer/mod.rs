@@ -20,6 +20,7 @@ mod dispatcher;
 mod drain;
 mod due;
 mod engine;
+mod handle;
 mod health;
 mod held;
 mod ingest;
@@ -45,7 +46,8 @@ use tower::Service;
 
 pub use self::{
     builder::ConsumerBuilder,
-    health::{ConsumerHandle, Health, LoopHealth, Phase, StuckCall},
+    handle::ConsumerHandle,
+    health::{Health, LoopHealth, Phase, StuckCall},
     report::Report,
     settings::UnknownEvents,
 };

@@ -1,7 +1,11 @@
 //! What becomes of entries as they arrive, beside those that run.
 
-use eventflow::{Consumer, Envelope, Failure, MemoryStream, Sink, stream::Source};
-use eventflow_tests::shop::{Database, GROUP, PriceAsked, Script, Shop, names, order, router};
+use deadpool_redis::redis::Value;
+use eventflow::{Consumer, Envelope, Failure, MemoryStream, RedisStream, Sink, stream::Source};
+use eventflow_tests::{
+    redis::RedisServer,
+    shop::{Database, GROUP, PriceAsked, Script, Shop, names, order, router},
+};
 use futures_util::FutureExt;
 
 on_every_database!(
@@ -13,6 +17,7 @@ on_every_database!(
     a_malformed_entry_that_comes_again_counts_as_a_duplicate,
     a_payload_that_cannot_be_decoded_is_a_dead_letter_at_once,
     a_malformed_entry_of_a_long_stream_is_kept_and_blocks_nothing,
+    several_streams_are_read_by_one_consumer,
     the_counts_of_what_was_read_add_up,
 );
 
@@ -230,4 +235,35 @@ async fn a_malformed_entry_of_a_long_stream_is_kept_and_blocks_nothing<D: Databa
     assert!(event_id.starts_with("malformed:"), "{event_id}");
     let entry = letters[0].envelope.metadata().stream_id.clone().unwrap();
     assert!(event_id.ends_with(&format!("long/{entry}")), "{event_id}");
+}
+
+async fn several_streams_are_read_by_one_consumer<D: Database>() {
+    let redis = RedisServer::start().await;
+    let shop = Shop::<D>::open().await;
+    for (stream, number) in [("orders", 1), ("returns", 2)] {
+        let _: String = redis.run(&["XADD", stream, "7-1", "data", "{"]).await;
+        let sink = RedisStream::builder(redis.url()).stream(stream);
+        let sink = sink.connect().await.unwrap();
+        sink.send(&[order(number)]).await.unwrap();
+    }
+    let stream = RedisStream::builder(redis.url()).stream("orders");
+    let stream = stream.stream("returns").group(GROUP).connect().await;
+
+    let router = router(Script::<D>::new());
+    let consumer = Consumer::builder(stream.unwrap(), shop.inbox(), router);
+    let report = consumer.build().unwrap().drain().await.unwrap();
+
+    assert_eq!((report.processed, report.malformed), (2, 2), "{report}");
+    assert_eq!(shop.effects().await, names(1..3));
+    let letters = shop.dead_letters().await;
+    let mut kept: Vec<_> = letters
+        .iter()
+        .map(|letter| &*letter.envelope.metadata().event_id)
+        .collect();
+    kept.sort_unstable();
+    assert_eq!(kept, ["malformed:orders/7-1", "malformed:returns/7-1"]);
+    for stream in ["orders", "returns"] {
+        let reply: Vec<Value> = redis.run(&["XPENDING", stream, GROUP]).await;
+        assert_eq!(reply[0], Value::Int(0), "{stream}");
+    }
 }
