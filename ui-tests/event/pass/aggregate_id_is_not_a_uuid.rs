@@ -1,0 +1,9 @@
+use eventflow::prelude::*;
+
+#[derive(Serialize, Deserialize, Event)]
+struct OrderCreated {
+    #[event(aggregate_id)]
+    order_id: Uuid,
+}
+
+fn main() {}

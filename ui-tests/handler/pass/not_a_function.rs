@@ -1,0 +1,9 @@
+use eventflow::prelude::*;
+
+#[derive(Event)]
+struct OrderCreated;
+
+#[handler]
+async fn reserve_stock(_event: OrderCreated) {}
+
+fn main() {}

@@ -1,0 +1,9 @@
+use eventflow::prelude::*;
+
+#[derive(Event)]
+struct OrderCreated;
+
+#[handler]
+async fn reserve_stock(_: OrderCreated, _tx: &mut PgConnection) {}
+
+fn main() {}

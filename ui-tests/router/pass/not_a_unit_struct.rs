@@ -1,0 +1,28 @@
+use eventflow::prelude::*;
+
+#[derive(Event)]
+struct OrderCreated;
+
+#[derive(Event)]
+struct OrderPaid;
+
+#[derive(EventSet)]
+enum OrderEvents {
+    Created(OrderCreated),
+    Paid(OrderPaid),
+}
+
+#[handler]
+async fn reserve_stock(_event: OrderCreated) {}
+
+#[router(events = OrderEvents, handlers(reserve_stock), ignore(OrderPaid))]
+struct Fields;
+
+#[router(events = OrderEvents, handlers(reserve_stock), ignore(OrderPaid))]
+pub struct Public;
+
+#[router(events = OrderEvents, handlers(reserve_stock), ignore(OrderPaid))]
+#[derive(Debug)]
+struct Derived;
+
+fn main() {}

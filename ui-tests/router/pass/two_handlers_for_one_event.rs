@@ -1,0 +1,24 @@
+use eventflow::prelude::*;
+
+#[derive(Event)]
+struct OrderCreated;
+
+#[derive(Event)]
+struct OrderPaid;
+
+#[derive(EventSet)]
+enum OrderEvents {
+    Created(OrderCreated),
+    Paid(OrderPaid),
+}
+
+#[handler]
+async fn reserve_stock(_event: OrderCreated) {}
+
+#[handler]
+async fn send_mail(_event: OrderPaid) {}
+
+#[router(events = OrderEvents, handlers(reserve_stock, send_mail))]
+struct Orders;
+
+fn main() {}
