@@ -74,8 +74,9 @@ async fn s1_disk_full() {
     let shop = Shop::<Sqlite>::open().await;
     let inbox = shop.inbox();
     sqlx::query(FULL).execute(inbox.pool()).await.unwrap();
-    let running = Running::start(shop.consumer(Script::new()).build().unwrap());
+    // All are there at once, so that the first batch has more rows than the last pages have room for.
     shop.orders(0..100).await;
+    let running = Running::start(shop.consumer(Script::new()).build().unwrap());
 
     eventually(DEADLINE, async || shop.stream.pending() > 0).await;
     always(Duration::from_secs(1), async || {
