@@ -3,12 +3,17 @@
 //! A row that ended its process takes no neighbour with it here, and only a lapse here counts as a
 //! failed run.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{engine::Engine, outage::Outage, worker::run};
 use crate::inbox::{Inbox, Recovery};
 
-/// Recovers rows until the consumer stops.
+/// The shortest wait for a lease to lapse: a lapsed row that someone else has locked is not
+/// recovered.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+
+/// Recovers rows until the consumer stops. Sleeps until the next lease lapses, or the poll interval
+/// is over: other processes take leases as well.
 pub(super) async fn recover<Src, I>(engine: Arc<Engine<Src, I>>)
 where
     Src: Send + Sync + 'static,
@@ -20,15 +25,24 @@ where
             Ok(true) => outage.over(),
             Ok(false) => {
                 outage.over();
+                let pause = until_next_lapse(&engine).await;
                 tokio::select! {
                     () = engine.stopping.cancelled() => return,
-                    () = tokio::time::sleep(engine.settings.poll_interval) => {}
+                    () = tokio::time::sleep(pause) => {}
                 }
             }
             Err(error) => {
                 outage.wait_unless(&engine.stopping, &error).await;
             }
         }
+    }
+}
+
+async fn until_next_lapse<Src, I: Inbox>(engine: &Engine<Src, I>) -> Duration {
+    let poll = engine.settings.poll_interval;
+    match engine.inbox.next_lapse(&engine.holder.consumer).await {
+        Ok(Some(lapse)) => lapse.max(SHORTEST_PAUSE).min(poll),
+        Ok(None) | Err(_) => poll,
     }
 }
 

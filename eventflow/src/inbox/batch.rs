@@ -128,6 +128,11 @@ pub(crate) fn micros(duration: Duration) -> i64 {
         .min(LONGEST)
 }
 
+/// A wait that the database has told, in the unit of the table.
+pub(crate) fn from_micros(wait: i64) -> Duration {
+    Duration::from_micros(u64::try_from(wait).unwrap_or(0))
+}
+
 /// Writes bytes as text.
 fn hex(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len().saturating_mul(2));

@@ -333,6 +333,12 @@ pub trait Inbox: sealed::Sealed + Clone + fmt::Debug + Send + Sync + 'static {
         consumer: &str,
     ) -> impl Future<Output = Result<Option<Duration>, Error>> + Send;
 
+    /// How long until the next lease lapses unless it is extended; `None` if no row is owned.
+    fn next_lapse(
+        &self,
+        consumer: &str,
+    ) -> impl Future<Output = Result<Option<Duration>, Error>> + Send;
+
     /// Makes parked rows of these types due, or all with `None`; answers how many.
     fn unpark(
         &self,

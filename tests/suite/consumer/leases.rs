@@ -25,6 +25,7 @@ use super::DEADLINE;
 
 on_every_database!(
     rows_of_a_process_that_went_away_run_in_the_recovery_lane,
+    a_row_is_recovered_when_its_lease_lapses_not_at_the_next_poll,
     an_event_that_ends_its_process_is_a_dead_letter,
     leases_are_extended_while_handlers_run,
     a_row_in_a_long_transaction_is_not_taken_over,
@@ -86,6 +87,18 @@ async fn rows_of_a_process_that_went_away_run_in_the_recovery_lane<D: Database>(
     assert_eq!((report.recovered, report.processed), (5, 5), "{report}");
     assert_eq!(shop.effects().await, names(0..5));
     assert_eq!(shop.column("order-0", "retry_count").await, "0");
+}
+
+async fn a_row_is_recovered_when_its_lease_lapses_not_at_the_next_poll<D: Database>() {
+    let shop = Shop::<D>::open().await;
+    taken_by_a_dead_process(&shop, 1, Duration::from_secs(1)).await;
+
+    let consumer = shop.consumer(Script::new()).poll_interval(DEADLINE * 10);
+    let running = Running::start(consumer.build().unwrap());
+    eventually(DEADLINE, async || shop.counts().await.processed == 1).await;
+    let report = running.stop().await;
+
+    assert_eq!((report.recovered, report.processed), (1, 1), "{report}");
 }
 
 async fn an_event_that_ends_its_process_is_a_dead_letter<D: Database>() {
@@ -175,7 +188,7 @@ async fn finished_rows_are_deleted_after_their_retention<D: Database>() {
 }
 
 /// Stores parcels for a process that goes away.
-async fn taken_by_a_dead_process<D: Database>(shop: &Shop<D>, parcels: u32) {
+async fn taken_by_a_dead_process<D: Database>(shop: &Shop<D>, parcels: u32, lease: Duration) {
     let arrivals = (0..parcels).map(|number| {
         let envelope = parcel(number);
         Arrival {
@@ -187,7 +200,7 @@ async fn taken_by_a_dead_process<D: Database>(shop: &Shop<D>, parcels: u32) {
             max_retries: 3,
         }
     });
-    let holder = dead_process(Duration::from_millis(1));
+    let holder = dead_process(lease);
     let insertion = shop.inbox().insert(&holder, arrivals.collect()).await;
     assert_eq!(
         insertion.unwrap().rows.len(),
@@ -199,7 +212,7 @@ async fn taken_by_a_dead_process<D: Database>(shop: &Shop<D>, parcels: u32) {
 async fn a_lapsed_row_is_recovered_by_one_of_two_nodes<D: Database>() {
     const LAPSED: u32 = 20;
     let shop = Shop::<D>::open().await;
-    taken_by_a_dead_process(&shop, LAPSED).await;
+    taken_by_a_dead_process(&shop, LAPSED, Duration::from_millis(1)).await;
     let runs = Arc::new(AtomicU64::new(0));
     let both = Arc::new(Barrier::new(2));
     let node = || {

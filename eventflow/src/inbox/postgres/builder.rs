@@ -25,8 +25,9 @@ const IDLE_MARGIN: Duration = Duration::from_secs(30);
 /// How long an answer may be on its way after the statement's own time.
 const ANSWER_MARGIN: Duration = Duration::from_secs(5);
 
-/// How long the wait for a connection lasts.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the wait for a connection lasts. While the server refuses connections, the pool tries
+/// again after a fifth of this at the longest.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Settings of a [`PgInbox`].
 #[derive(Clone)]

@@ -64,6 +64,7 @@ pub(super) struct Statements {
     pub(super) release: Sql,
     pub(super) settle: Sql,
     pub(super) next_due: Sql,
+    pub(super) next_lapse: Sql,
     pub(super) unpark: Sql,
     pub(super) purge: Sql,
     pub(super) counts: Sql,
@@ -86,6 +87,7 @@ impl Statements {
             release: sql(RELEASE),
             settle: sql(SETTLE),
             next_due: sql(NEXT_DUE),
+            next_lapse: sql(NEXT_LAPSE),
             unpark: sql(UNPARK),
             purge: sql(PURGE),
             counts: sql(COUNTS),
@@ -227,6 +229,11 @@ const NEXT_DUE: &str = "
     FROM {table} AS inbox
     WHERE inbox.consumer = $1 AND inbox.status IN ('pending', 'failed') AND {due} < 'infinity'
     ORDER BY {due} LIMIT 1";
+
+const NEXT_LAPSE: &str = "
+    SELECT GREATEST(0, EXTRACT(EPOCH FROM inbox.locked_until - {now}) * 1000000)::bigint
+    FROM {table} AS inbox WHERE inbox.consumer = $1 AND inbox.status = 'processing'
+    ORDER BY inbox.locked_until LIMIT 1";
 
 /// `$1` consumer, `$2` the event types.
 const UNPARK: &str = "

@@ -29,7 +29,7 @@ use crate::{
     inbox::{
         Arrival, Counts, DeadLetter, Demand, Due, Holder, Inbox, Insertion, Lease, Recovery,
         Retention, Row, UnitLost,
-        batch::{arrivals_json, json, leases_json, micros},
+        batch::{arrivals_json, from_micros, json, leases_json, micros},
         database_error::{infrastructure, refuses_values},
         identifier::Identifier,
         record::{insertion, recovery},
@@ -126,6 +126,19 @@ impl SqliteInbox {
                 .map_err(|error| failed(format!("{what} in {table}"), error))
         })
         .await
+    }
+
+    /// Asks how long until something is to happen to a consumer's rows.
+    async fn wait(
+        &self,
+        what: &'static str,
+        sql: &Sql,
+        consumer: &str,
+    ) -> Result<Option<Duration>, Error> {
+        let statement = statement(sql).bind(consumer.to_owned());
+        let rows = self.rows(&self.database.reader, what, statement).await?;
+        let waits = self.read(&rows, |row| row.try_get(0))?;
+        Ok(waits.first().copied().map(from_micros))
     }
 
     /// Runs one writing statement and counts the rows that it changed.
@@ -297,13 +310,15 @@ impl Inbox for SqliteInbox {
     }
 
     async fn next_due(&self, consumer: &str) -> Result<Option<Duration>, Error> {
-        let statement = statement(&self.database.statements.next_due).bind(consumer.to_owned());
         let what = "the next run could not be looked up";
-        let rows = self.rows(&self.database.reader, what, statement).await?;
-        let waits = self.read(&rows, |row| row.try_get::<i64, _>(0))?;
-        Ok(waits
-            .first()
-            .map(|&wait| Duration::from_micros(u64::try_from(wait).unwrap_or(0))))
+        let sql = &self.database.statements.next_due;
+        self.wait(what, sql, consumer).await
+    }
+
+    async fn next_lapse(&self, consumer: &str) -> Result<Option<Duration>, Error> {
+        let what = "the next lapse could not be looked up";
+        let sql = &self.database.statements.next_lapse;
+        self.wait(what, sql, consumer).await
     }
 
     async fn unpark(&self, consumer: &str, event_types: Option<&[&str]>) -> Result<u64, Error> {

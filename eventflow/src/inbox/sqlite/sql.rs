@@ -45,6 +45,7 @@ pub(super) struct Statements {
     pub(super) release: Sql,
     pub(super) settle: Sql,
     pub(super) next_due: Sql,
+    pub(super) next_lapse: Sql,
     pub(super) unpark: Sql,
     pub(super) purge: Sql,
     pub(super) counts: Sql,
@@ -67,6 +68,7 @@ impl Statements {
             release: sql(RELEASE),
             settle: sql(SETTLE),
             next_due: sql(NEXT_DUE),
+            next_lapse: sql(NEXT_LAPSE),
             unpark: sql(UNPARK),
             purge: sql(PURGE),
             counts: sql(COUNTS),
@@ -177,6 +179,10 @@ const NEXT_DUE: &str = "
     SELECT MAX(0, {due} - {now}) FROM {table}
     WHERE consumer = $1 AND status IN ('pending', 'failed') AND {due} < 9223372036854775807
     ORDER BY {due} LIMIT 1";
+
+const NEXT_LAPSE: &str = "
+    SELECT MAX(0, locked_until - {now}) FROM {table}
+    WHERE consumer = $1 AND status = 'processing' ORDER BY locked_until LIMIT 1";
 
 /// `$1` consumer, `$2` the event types as a JSON array.
 const UNPARK: &str = "
