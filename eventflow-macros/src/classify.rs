@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens, quote};
-use syn::{Attribute, Data, DeriveInput, Fields, Member, Type};
+use syn::{Attribute, Data, DeriveInput, Field, Fields, Member, Type};
 
 use crate::{
     crate_path::CratePath,
@@ -24,12 +24,13 @@ pub(crate) fn derive(input: TokenStream) -> TokenStream {
     let krate = CratePath::of_attributes(&input.attrs, &mut errors);
     let cases = cases(&input, &mut errors);
     let compile_errors = errors.into_compile_errors();
-    let body = if compile_errors.is_none() {
-        expand_match(&krate, &cases)
+    let expanded = if compile_errors.is_none() {
+        let (kinds, inner) = (expand_kinds(&krate, &cases), expand_inner(&krate, &cases));
+        expand(&input, &krate, &kinds, &inner)
     } else {
-        quote!(::core::unreachable!())
+        let unreachable = quote!(::core::unreachable!());
+        expand(&input, &krate, &unreachable, &unreachable)
     };
-    let expanded = expand(&input, &krate, &body);
     quote!(#compile_errors #expanded)
 }
 
@@ -38,6 +39,8 @@ struct Case<'a> {
     /// `None` for a struct.
     variant: Option<&'a Ident>,
     verdict: Verdict<'a>,
+    /// The field that holds the cause.
+    source: Option<Member>,
 }
 
 enum Verdict<'a> {
@@ -53,6 +56,7 @@ fn cases<'a>(input: &'a DeriveInput, errors: &mut Errors) -> Vec<Case<'a>> {
         Data::Struct(data) => vec![Case {
             variant: None,
             verdict: verdict(&input.attrs, &data.fields, errors),
+            source: source(&data.fields),
         }],
         Data::Enum(data) => {
             for option in options::of_attributes(&input.attrs, "classify", errors) {
@@ -66,6 +70,7 @@ fn cases<'a>(input: &'a DeriveInput, errors: &mut Errors) -> Vec<Case<'a>> {
                 .map(|variant| Case {
                     variant: Some(&variant.ident),
                     verdict: verdict(&variant.attrs, &variant.fields, errors),
+                    source: source(&variant.fields),
                 })
                 .collect()
         }
@@ -77,6 +82,28 @@ fn cases<'a>(input: &'a DeriveInput, errors: &mut Errors) -> Vec<Case<'a>> {
             Vec::new()
         }
     }
+}
+
+/// The field that thiserror takes for the cause because it is marked so. One that may be empty is
+/// left to `source()`.
+fn source(fields: &Fields) -> Option<Member> {
+    let is_marked = |field: &Field| {
+        let mut attributes = field.attrs.iter();
+        attributes.any(|attribute| {
+            attribute.path().is_ident("from") || attribute.path().is_ident("source")
+        })
+    };
+    let mut members = fields.members().zip(fields);
+    members
+        .find_map(|(member, field)| (is_marked(field) && !is_option(&field.ty)).then_some(member))
+}
+
+fn is_option(ty: &Type) -> bool {
+    let Type::Path(path) = ty else {
+        return false;
+    };
+    let last = path.path.segments.last();
+    last.is_some_and(|segment| segment.ident == "Option")
 }
 
 fn verdict<'a>(attributes: &[Attribute], fields: &'a Fields, errors: &mut Errors) -> Verdict<'a> {
@@ -116,7 +143,7 @@ fn verdict_of<'a>(option: &AttributeOption, fields: &'a Fields) -> syn::Result<V
     }
 }
 
-fn expand_match(krate: &CratePath, cases: &[Case<'_>]) -> TokenStream {
+fn expand_kinds(krate: &CratePath, cases: &[Case<'_>]) -> TokenStream {
     if cases.is_empty() {
         return quote!(match *self {});
     }
@@ -143,7 +170,44 @@ fn expand_match(krate: &CratePath, cases: &[Case<'_>]) -> TokenStream {
     }
 }
 
-fn expand(input: &DeriveInput, krate: &CratePath, body: &TokenStream) -> TokenStream {
+/// The cause itself: of a transparent error, `source()` gives only what is behind it.
+fn expand_inner(krate: &CratePath, cases: &[Case<'_>]) -> TokenStream {
+    let arms = cases.iter().filter_map(|case| {
+        let variant = case.variant.map(|variant| quote!(::#variant));
+        let inner = match (&case.verdict, &case.source) {
+            (Verdict::Transparent(member, ty), _) => quote! {
+                Self #variant { #member: __inner, .. } => {
+                    match <#ty as #krate::Classify>::inner(__inner) {
+                        ::core::option::Option::None => ::core::option::Option::Some(__inner),
+                        __inner => __inner,
+                    }
+                }
+            },
+            (_, Some(member)) => quote! {
+                Self #variant { #member: __inner, .. } => {
+                    use #krate::__private::AsDynError as _;
+                    ::core::option::Option::Some(__inner.as_dyn_error())
+                }
+            },
+            (_, None) => return None,
+        };
+        Some(inner)
+    });
+    quote! {
+        #[allow(unreachable_patterns, reason = "every case may have a cause")]
+        match self {
+            #(#arms)*
+            _ => ::core::option::Option::None,
+        }
+    }
+}
+
+fn expand(
+    input: &DeriveInput,
+    krate: &CratePath,
+    kinds: &TokenStream,
+    inner: &TokenStream,
+) -> TokenStream {
     let ident = &input.ident;
     let (impl_generics, ty_generics, where_clause) = input.generics.split_for_impl();
     // A bound without parameters is checked at once, and would only repeat the trait's own.
@@ -164,7 +228,13 @@ fn expand(input: &DeriveInput, krate: &CratePath, body: &TokenStream) -> TokenSt
             #predicates
         {
             fn classify(&self) -> #krate::handler::FailureKind {
-                #body
+                #kinds
+            }
+
+            fn inner(
+                &self,
+            ) -> ::core::option::Option<&(dyn ::core::error::Error + 'static)> {
+                #inner
             }
         }
     }

@@ -6,13 +6,17 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::{
+    sync::{Mutex, Notify, OwnedMutexGuard},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     envelope::{Envelope, Metadata},
@@ -34,6 +38,8 @@ pub struct Delivery<I: Inbox> {
 struct Inner<I: Inbox> {
     envelope: Envelope,
     handler_timeout: Duration,
+    /// What has not begun by then is not to begin.
+    stopping: CancellationToken,
     slot: Slot<I::Unit>,
 }
 
@@ -42,14 +48,20 @@ impl<I: Inbox> Delivery<I> {
     ///
     /// A handler that takes the transaction fails on it.
     pub fn detached(envelope: Envelope) -> Self {
-        Self::new(envelope, DEFAULT_HANDLER_TIMEOUT)
+        let never = CancellationToken::new();
+        Self::new(envelope, DEFAULT_HANDLER_TIMEOUT, never)
     }
 
-    pub(crate) fn new(envelope: Envelope, handler_timeout: Duration) -> Self {
+    pub(crate) fn new(
+        envelope: Envelope,
+        handler_timeout: Duration,
+        stopping: CancellationToken,
+    ) -> Self {
         Self {
             inner: Arc::new(Inner {
                 envelope,
                 handler_timeout,
+                stopping,
                 slot: Slot::vacant(),
             }),
         }
@@ -59,10 +71,15 @@ impl<I: Inbox> Delivery<I> {
     pub(crate) fn reserved(
         envelope: Envelope,
         handler_timeout: Duration,
+        stopping: CancellationToken,
     ) -> (Self, Reservation<I::Unit>) {
-        let delivery = Self::new(envelope, handler_timeout);
-        let place = Arc::clone(&delivery.inner.slot.place).try_lock_owned().ok();
-        (delivery, Reservation { place })
+        let delivery = Self::new(envelope, handler_timeout, stopping);
+        let slot = &delivery.inner.slot;
+        let reservation = Reservation {
+            place: Arc::clone(&slot.place).try_lock_owned().ok(),
+            lent_at: Arc::clone(&slot.lent_at),
+        };
+        (delivery, reservation)
     }
 
     /// The event as it came.
@@ -80,46 +97,78 @@ impl<I: Inbox> Delivery<I> {
         self.inner.handler_timeout
     }
 
-    /// The transaction of the attempt, from a clean savepoint: for services that are no router.
+    /// The transaction of the attempt: for services that are no router, and for layers that write
+    /// beside the handler.
+    ///
+    /// After a handler that succeeded it goes on from the handler's writes; else it begins at a clean
+    /// savepoint. So a layer writes after its inner service, not before it.
     ///
     /// # Errors
-    /// If the attempt is over, no consumer made the delivery, or the transaction is lost.
+    /// If the attempt is over, no consumer made the delivery, the transaction is lost, or it has
+    /// writes already that a service [kept](Transaction::keep).
     ///
     /// # Cancel safety
-    /// Dropping the future or the transaction takes its writes back.
+    /// Dropping the future or the transaction takes the writes back, the handler's too.
     pub async fn transaction(&self) -> Result<Transaction<I>, Failure> {
-        self.start_call(true).await
+        let mut transaction = self.lend().await?;
+        let Some(Place::Open { unit, writes }) = transaction.place.as_deref_mut() else {
+            return Err(Failure::retry(NoTransaction));
+        };
+        transaction.follows_handler = *writes == Writes::Handled;
+        match *writes {
+            Writes::None | Writes::Handled => *writes = Writes::Unfinished,
+            Writes::Kept => return Err(Failure::retry(AlreadyKept)),
+            Writes::Failed | Writes::Unfinished => roll_back(unit, writes).await?,
+        }
+        Ok(transaction)
     }
 
     pub(crate) fn slot(&self) -> &Slot<I::Unit> {
         &self.inner.slot
     }
 
+    /// When nothing is to begin any more, because the consumer stops.
+    pub(crate) fn stopping(&self) -> &CancellationToken {
+        &self.inner.stopping
+    }
+
     /// Starts one call of a handler: with the transaction, from a clean savepoint, if it takes
     /// one.
     pub(crate) async fn start_call(&self, transactional: bool) -> Result<Transaction<I>, Failure> {
-        let slot = &self.inner.slot;
-        let over = Arc::clone(&slot.over);
         if !transactional {
-            return Ok(Transaction { place: None, over });
+            return Ok(Transaction {
+                place: None,
+                follows_handler: false,
+                over: Arc::clone(&self.inner.slot.over),
+            });
         }
+        let mut transaction = self.lend().await?;
+        let Some(Place::Open { unit, writes }) = transaction.place.as_deref_mut() else {
+            return Err(Failure::retry(NoTransaction));
+        };
+        match *writes {
+            Writes::None => *writes = Writes::Unfinished,
+            Writes::Kept => return Err(Failure::retry(AlreadyKept)),
+            // A call that is repeated.
+            Writes::Handled | Writes::Failed | Writes::Unfinished => {
+                roll_back(unit, writes).await?;
+            }
+        }
+        Ok(transaction)
+    }
+
+    /// Waits for the unit, and asks the engine for it.
+    async fn lend(&self) -> Result<Transaction<I>, Failure> {
+        let slot = &self.inner.slot;
+        slot.wanted.notify_one();
+        let over = Arc::clone(&slot.over);
         let mut place = Arc::clone(&slot.place).lock_owned().await;
         if over.load(Ordering::Acquire) {
             *place = Place::Vacant;
         }
-        match &mut *place {
-            Place::Vacant => return Err(Failure::retry(NoTransaction)),
-            Place::Open { unit, writes } => {
-                if *writes != Writes::None {
-                    unit.rollback(*writes == Writes::Unfinished)
-                        .await
-                        .map_err(Failure::retry)?;
-                }
-                *writes = Writes::Unfinished;
-            }
-        }
         Ok(Transaction {
             place: Some(place),
+            follows_handler: false,
             over,
         })
     }
@@ -147,6 +196,8 @@ impl<I: Inbox> fmt::Debug for Delivery<I> {
 /// back.
 pub struct Transaction<I: Inbox> {
     place: Option<OwnedMutexGuard<Place<I::Unit>>>,
+    /// It goes on from the writes of a handler that succeeded.
+    follows_handler: bool,
     /// The consumer has given the attempt up.
     over: Arc<AtomicBool>,
 }
@@ -178,17 +229,27 @@ impl<I: Inbox> Transaction<I> {
     ///
     /// Dropped without this, the transaction takes them back.
     pub fn keep(self) {
-        self.end_call(true);
+        // A handler that is called once more takes these back with its own.
+        let kept = if self.follows_handler {
+            Writes::Handled
+        } else {
+            Writes::Kept
+        };
+        self.end(kept);
     }
 
-    /// Notes how the call ended, so that the writes of a failed one are rolled back.
-    pub(crate) fn end_call(mut self, succeeded: bool) {
+    /// Notes how a handler's call ended, so that the writes of a failed one are rolled back.
+    pub(crate) fn end_call(self, succeeded: bool) {
+        self.end(if succeeded {
+            Writes::Handled
+        } else {
+            Writes::Failed
+        });
+    }
+
+    fn end(mut self, how: Writes) {
         if let Some(Place::Open { writes, .. }) = self.place.as_deref_mut() {
-            *writes = if succeeded {
-                Writes::Finished
-            } else {
-                Writes::Failed
-            };
+            *writes = how;
         }
     }
 }
@@ -206,16 +267,22 @@ pub(crate) struct Slot<U> {
     place: Arc<Mutex<Place<U>>>,
     /// The attempt is over for the engine, though someone still holds the transaction.
     over: Arc<AtomicBool>,
+    /// Someone waits for the unit.
+    wanted: Notify,
+    /// When the unit came.
+    lent_at: Arc<OnceLock<Instant>>,
 }
 
 /// The engine's word that a unit will come.
 pub(crate) struct Reservation<U> {
     place: Option<OwnedMutexGuard<Place<U>>>,
+    lent_at: Arc<OnceLock<Instant>>,
 }
 
 impl<U> Reservation<U> {
     /// Lends the unit, which must stand right after a savepoint, to the attempt.
     pub(crate) fn fill(mut self, unit: U) {
+        self.lent_at.get_or_init(Instant::now);
         if let Some(place) = self.place.as_deref_mut() {
             *place = Place::Open {
                 unit,
@@ -235,8 +302,10 @@ enum Place<U> {
 pub(crate) enum Writes {
     /// No call was made.
     None,
-    /// The last call succeeded.
-    Finished,
+    /// The last call of a handler succeeded.
+    Handled,
+    /// A service has kept writes of its own.
+    Kept,
     /// The last call answered a failure.
     Failed,
     /// The last call was dropped: its query may still run at the server.
@@ -248,6 +317,22 @@ impl<U: Unit> Slot<U> {
         Self {
             place: Arc::new(Mutex::new(Place::Vacant)),
             over: Arc::default(),
+            wanted: Notify::new(),
+            lent_at: Arc::default(),
+        }
+    }
+
+    /// Waits until someone asks for the unit.
+    pub(crate) async fn wanted(&self) {
+        self.wanted.notified().await;
+    }
+
+    /// Waits this long, and as long after the unit has come: a call's time is not used up while the
+    /// database opens it.
+    pub(crate) async fn has_been_lent_for(&self, time: Duration) {
+        tokio::time::sleep(time).await;
+        if let Some(lent_at) = self.lent_at.get() {
+            tokio::time::sleep_until(*lent_at + time).await;
         }
     }
 
@@ -269,6 +354,13 @@ impl<U: Unit> Slot<U> {
     }
 }
 
+/// Takes back what a call has left since the savepoint. One that is cut is repeated by the next.
+async fn roll_back<U: Unit>(unit: &mut U, writes: &mut Writes) -> Result<(), Failure> {
+    let interrupt = *writes == Writes::Unfinished;
+    *writes = Writes::Unfinished;
+    unit.rollback(interrupt).await.map_err(Failure::retry)
+}
+
 /// A handler that takes the transaction was called after its attempt, or without a consumer.
 #[derive(Debug)]
 struct NoTransaction;
@@ -280,3 +372,17 @@ impl fmt::Display for NoTransaction {
 }
 
 impl std::error::Error for NoTransaction {}
+
+/// The writes that a service kept would be lost, or mixed with those of a call that is repeated.
+#[derive(Debug)]
+struct AlreadyKept;
+
+impl fmt::Display for AlreadyKept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "the transaction already has writes that a service kept; a layer writes after its inner service, and a service asks for the transaction once",
+        )
+    }
+}
+
+impl std::error::Error for AlreadyKept {}

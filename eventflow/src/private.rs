@@ -4,8 +4,8 @@
 //! The names of the functions that only check stand in messages of the compiler, as in "required
 //! by a bound in `handler_transaction`".
 
-use std::marker::PhantomData;
 pub use std::sync::Arc;
+use std::{error::Error, marker::PhantomData};
 
 use serde::{Serialize, de::DeserializeOwned};
 pub use uuid::Uuid;
@@ -30,6 +30,29 @@ pub trait AggregateId {
 impl AggregateId for Uuid {
     fn aggregate_id(&self) -> Uuid {
         *self
+    }
+}
+
+/// A cause as an error: the method is found on what a box holds too.
+pub trait AsDynError {
+    fn as_dyn_error(&self) -> &(dyn Error + 'static);
+}
+
+impl<E: Error + 'static> AsDynError for E {
+    fn as_dyn_error(&self) -> &(dyn Error + 'static) {
+        self
+    }
+}
+
+impl AsDynError for dyn Error + 'static {
+    fn as_dyn_error(&self) -> &(dyn Error + 'static) {
+        self
+    }
+}
+
+impl AsDynError for dyn Error + Send + Sync + 'static {
+    fn as_dyn_error(&self) -> &(dyn Error + 'static) {
+        self
     }
 }
 

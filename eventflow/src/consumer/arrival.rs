@@ -33,17 +33,27 @@ pub(super) enum Kind {
     Unknown,
 }
 
-/// Decides what becomes of an entry; one with no arrival is acknowledged without a row.
+/// What an entry's row is to hold.
+#[derive(Debug)]
+pub(super) enum Content {
+    Event(Arrival),
+    /// The entry's bytes, which are copied only while they are stored, and why.
+    Malformed(String),
+}
+
+/// Decides what becomes of an entry; one with no content is acknowledged without a row. `row` is the
+/// row's id.
 pub(super) fn admit(
+    row: Uuid,
     entry: &Entry,
     settings: &Settings,
     routes: &Routes,
-) -> (Kind, Option<Arrival>) {
+) -> (Kind, Option<Content>) {
     let envelope = match wire::read(entry, settings.limits) {
         Ok(envelope) => envelope,
         Err(malformed) => {
-            let arrival = quarantine(entry, &malformed.to_string());
-            return (Kind::Malformed, Some(arrival));
+            let content = Content::Malformed(malformed.to_string());
+            return (Kind::Malformed, Some(content));
         }
     };
     let (metadata, payload) = envelope.into_parts();
@@ -62,14 +72,14 @@ pub(super) fn admit(
         }
     };
     let arrival = Arrival {
-        id: Uuid::now_v7(),
+        id: row,
         metadata,
         payload,
         raw: None,
         admission,
         max_retries: settings.max_retries,
     };
-    (kind, Some(arrival))
+    (kind, Some(Content::Event(arrival)))
 }
 
 /// Why an event of an unknown type is kept.
@@ -81,7 +91,7 @@ pub(super) fn unknown_reason(event_type: &str) -> String {
 ///
 /// Its event id is the entry's, never one that the entry names: a corrected event is no duplicate
 /// of it.
-pub(super) fn quarantine(entry: &Entry, reason: &str) -> Arrival {
+pub(super) fn quarantine(row: Uuid, entry: &Entry, reason: &str) -> Arrival {
     let event_type = wire::event_type_hint(entry).unwrap_or_else(|| "malformed".to_owned());
     let metadata = Metadata {
         event_id: name_of(entry),
@@ -94,16 +104,16 @@ pub(super) fn quarantine(entry: &Entry, reason: &str) -> Arrival {
         stream_id: Some(entry.id.id.clone()),
         attempt: 1,
     };
-    let mut raw = wire::raw(entry);
-    let mut reason = reason.to_owned();
-    if raw.len() > WHOLE {
-        let bytes = raw.len();
-        reason = format!("{reason}; of the entry's {bytes} bytes the first {BEGINNING} are kept");
-        raw.truncate(BEGINNING);
-        raw.shrink_to_fit();
-    }
+    let bytes = entry.bytes();
+    let (raw, reason) = if bytes > WHOLE {
+        let kept = format!("of the entry's {bytes} bytes the first {BEGINNING} are kept");
+        let reason = format!("{reason}; {kept}");
+        (wire::beginning(entry, BEGINNING), reason)
+    } else {
+        (wire::raw(entry), reason.to_owned())
+    };
     Arrival {
-        id: Uuid::now_v7(),
+        id: row,
         metadata,
         payload: Payload::empty(),
         raw: Some(raw),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tracing::Instrument;
 
 use super::{
+    calls::Watched,
     dispatcher::Call,
     engine::Engine,
     outcome::{self, Outcome},
@@ -32,13 +33,13 @@ pub(super) enum Attempt<U> {
     Lost(LossKind, BoxError, Option<Failure>),
 }
 
-/// Runs one call between a savepoint and its release.
+/// Runs one call, or the rest of it, between a savepoint and its release.
 pub(super) async fn attempt<Src, I>(
     engine: &Engine<Src, I>,
     mut unit: I::Unit,
     row: &Row,
-    (delivery, reservation): (Delivery<I>, Reservation<I::Unit>),
-    call: Call,
+    (delivery, reservation): (&Delivery<I>, Reservation<I::Unit>),
+    call: impl Future<Output = Outcome>,
 ) -> Attempt<I::Unit>
 where
     Src: Send + Sync + 'static,
@@ -48,7 +49,7 @@ where
         return Attempt::Lost(lost.kind(), lost.into(), None);
     }
     reservation.fill(unit);
-    let mut outcome = engine.finish_call(row, call).await;
+    let mut outcome = call.await;
     if let Err(error) = fail_point::reach(Point::InHandler).await {
         return Attempt::Lost(LossKind::Infrastructure, error.into(), None);
     }
@@ -115,17 +116,30 @@ where
     }
 }
 
-/// Why a run failed, for logs: serde's own words may quote the payload, so only the row has them.
+/// Why a run failed, for logs: what tells of JSON may quote the payload, its keys or its values, so
+/// only the row has that.
 fn reason(failure: &Failure) -> String {
-    match failure.error().downcast_ref::<DecodeError>() {
-        Some(unreadable) => unreadable.to_string(),
-        None => outcome::message(&chain(failure.error())),
+    if failure.find::<DecodeError>().is_some() || failure.find::<serde_json::Error>().is_some() {
+        return "JSON could not be read; the row's `error_message` says where".to_owned();
     }
+    outcome::message(&chain(failure.error()))
 }
 
 impl<Src, I: Inbox> Engine<Src, I> {
+    /// Keeps an eye on a row's call from now on.
+    pub(super) fn watch(&self, row: &Row) -> Watched<'_> {
+        let limit = self.dispatcher.limit(&row.envelope.metadata().event_type);
+        self.vitals.calls.watch(row, limit)
+    }
+
     /// Waits for a call's answer, its deadline, or the end of the grace period.
-    pub(super) async fn finish_call(&self, row: &Row, call: Call) -> Outcome {
+    pub(super) async fn finish_call(
+        &self,
+        row: &Row,
+        watched: &Watched<'_>,
+        delivery: &Delivery<I>,
+        call: Call,
+    ) -> Outcome {
         let metadata = row.envelope.metadata();
         let handler = self.dispatcher.handler(&metadata.event_type);
         let span = tracing::debug_span!(
@@ -136,20 +150,18 @@ impl<Src, I: Inbox> Engine<Src, I> {
             attempt = metadata.attempt,
         );
         let deadline = self.dispatcher.deadline(&metadata.event_type);
-        let limit = self.dispatcher.limit(&metadata.event_type);
         let answer = async {
             tokio::select! {
-                answer = tokio::time::timeout(deadline, call) => match answer {
-                    Ok(answer) => Outcome::of(answer),
-                    Err(_) => Outcome::Failed(Failure::retry(TimedOut::new(deadline))),
-                },
+                answer = call => Outcome::of(answer),
+                () = delivery.slot().has_been_lent_for(deadline) => {
+                    Outcome::Failed(Failure::retry(TimedOut::new(deadline)))
+                }
                 () = self.cut.cancelled() => {
                     Outcome::HandedBack("the consumer stopped before the handler was done".into())
                 }
             }
         };
-        let answer = self.vitals.calls.watch(row, limit, answer);
-        let outcome = answer.instrument(span.clone()).await;
+        let outcome = watched.run(answer).instrument(span.clone()).await;
         span.in_scope(|| tracing::debug!(outcome = outcome.as_str(), "attempt ended"));
         outcome
     }

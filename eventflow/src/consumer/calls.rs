@@ -40,6 +40,8 @@ struct RunningCall {
     /// How long the whole call may take.
     limit: Duration,
     polled_since: Mutex<Option<Instant>>,
+    /// The service's `poll_ready` or `call` is at work, or waited for.
+    in_service: AtomicBool,
     noticed: AtomicBool,
 }
 
@@ -65,8 +67,9 @@ impl RunningCalls {
         *lock(&self.recovering) = lease;
     }
 
-    /// Runs the call of a row, which may take `limit`, and keeps an eye on it.
-    pub(super) async fn watch<F: Future>(&self, row: &Row, limit: Duration, call: F) -> F::Output {
+    /// Keeps an eye on the call of a row, which may take `limit`, for as long as what it answers
+    /// lives.
+    pub(super) fn watch(&self, row: &Row, limit: Duration) -> Watched<'_> {
         let metadata = row.envelope.metadata();
         let running = Arc::new(RunningCall {
             event_id: metadata.event_id.clone(),
@@ -74,19 +77,22 @@ impl RunningCalls {
             task: task::try_id(),
             limit,
             polled_since: Mutex::default(),
+            in_service: AtomicBool::new(false),
             noticed: AtomicBool::new(false),
         });
         lock(&self.calls).insert(row.lease, Arc::clone(&running));
-        let _entered = Entered {
+        Watched {
             calls: self,
             lease: row.lease,
-        };
-        let mut call = pin!(call);
-        poll_fn(|cx| {
-            let _polled = Polled::begin(&running);
-            call.as_mut().poll(cx)
-        })
-        .await
+            running,
+        }
+    }
+
+    /// The rows whose handlers run: they do not wait for the service.
+    pub(super) fn handling(&self) -> Vec<Lease> {
+        let calls = lock(&self.calls);
+        let handling = calls.iter().filter(|(_, call)| !call.in_service());
+        handling.map(|(lease, _)| *lease).collect()
     }
 
     /// For how long a call has held its thread by now, at most.
@@ -131,6 +137,10 @@ impl RunningCalls {
 }
 
 impl RunningCall {
+    fn in_service(&self) -> bool {
+        self.in_service.load(Ordering::Relaxed)
+    }
+
     fn held_for(&self) -> Option<Duration> {
         lock(&self.polled_since).map(|since| since.elapsed())
     }
@@ -142,19 +152,62 @@ impl RunningCall {
             event_type: self.event_type.clone(),
             held_for,
             recovering: false,
+            in_service: self.in_service(),
         })
     }
 }
 
 /// A call in the list, until it ends in whatever way.
-struct Entered<'c> {
+pub(super) struct Watched<'c> {
     calls: &'c RunningCalls,
     lease: Lease,
+    running: Arc<RunningCall>,
 }
 
-impl Drop for Entered<'_> {
+impl Watched<'_> {
+    /// Asks the service, which all calls share.
+    pub(super) fn ask<T>(&self, service: impl FnOnce() -> T) -> T {
+        let _asked = Asked::begin(&self.running);
+        let _polled = Polled::begin(&self.running);
+        service()
+    }
+
+    /// Waits for the service, which all calls share.
+    pub(super) async fn wait_for<F: Future>(&self, service: F) -> F::Output {
+        let _asked = Asked::begin(&self.running);
+        self.run(service).await
+    }
+
+    /// Runs what the service has answered.
+    pub(super) async fn run<F: Future>(&self, call: F) -> F::Output {
+        let mut call = pin!(call);
+        poll_fn(|cx| {
+            let _polled = Polled::begin(&self.running);
+            call.as_mut().poll(cx)
+        })
+        .await
+    }
+}
+
+impl Drop for Watched<'_> {
     fn drop(&mut self) {
         lock(&self.calls.calls).remove(&self.lease);
+    }
+}
+
+/// The service is asked.
+struct Asked<'c>(&'c RunningCall);
+
+impl<'c> Asked<'c> {
+    fn begin(call: &'c RunningCall) -> Self {
+        call.in_service.store(true, Ordering::Relaxed);
+        Self(call)
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.0.in_service.store(false, Ordering::Relaxed);
     }
 }
 

@@ -8,7 +8,6 @@ use super::{
     outcome::{self, Outcome},
 };
 use crate::{
-    delivery::Delivery,
     error::BoxError,
     inbox::{Inbox, Row, Settlement},
 };
@@ -77,15 +76,19 @@ where
         let stopped = Outcome::HandedBack("the consumer stopped before the event ran".into());
         return (row, stopped);
     }
-    let delivery = Delivery::new(row.envelope.clone(), engine.settings.handler_timeout);
-    let outcome = match engine.call(delivery).await {
-        Ok(call) if engine.held.contains(row.lease) => engine.finish_call(&row, call).await,
+    let delivery = engine.delivery(&row);
+    let watched = engine.watch(&row);
+    let outcome = match engine.call(&watched, delivery.clone()).await {
+        Ok(call) if engine.held.contains(row.lease) => {
+            engine.finish_call(&row, &watched, &delivery, call).await
+        }
         Ok(_) => {
             engine.note_lease_lost(row.lease);
             Outcome::HandedBack("another worker has taken over the event".into())
         }
         Err(error) => Outcome::HandedBack(error),
     };
+    drop(watched);
     (row, outcome)
 }
 

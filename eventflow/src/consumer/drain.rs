@@ -102,11 +102,7 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
         let mut seen = Seen::default();
         let drained = self.drain_until_empty(due, &mut seen).await;
         for row in seen.aside {
-            let delay = engine
-                .settings
-                .backoff
-                .delay(row.retry_count.unsigned_abs());
-            engine.hand_back_after(&[row], delay).await;
+            engine.put_back(vec![row.lease], row.due_in).await;
         }
         drained?;
         Ok(engine.counters.report().since(&before))

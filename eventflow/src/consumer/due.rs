@@ -6,13 +6,13 @@ use tokio::sync::mpsc;
 
 use super::{engine::Engine, ingest::room, outage::Outage};
 use crate::{
-    error::{Result, chain},
+    error::Result,
     fail_point::{self, Point},
     inbox::{Due, Inbox, Row},
 };
 
-/// The first wait after a claim that found nothing. It doubles with each such claim, since a row
-/// that someone else has locked is due all the time and cannot be claimed.
+/// The first wait after a claim that found nothing though something is due. It doubles with each
+/// such claim, since a row that someone else has locked is due all the time and cannot be claimed.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 
 /// Claims due rows until the consumer stops. Sleeps until the next one is due, a row is scheduled
@@ -37,7 +37,11 @@ where
                 }
             }
             // Claimed while the consumer stopped, maybe what it has just handed back.
-            Ok(rows) if engine.stopping.is_cancelled() => return give_back(&engine, &rows).await,
+            Ok(rows) if engine.stopping.is_cancelled() => {
+                let leases = rows.iter().map(|row| row.lease).collect();
+                engine.put_back(leases, Duration::ZERO).await;
+                return;
+            }
             Ok(rows) => {
                 outage.over();
                 pause = SHORTEST_PAUSE;
@@ -68,18 +72,6 @@ pub(super) async fn claim_batch<Src, I: Inbox>(
     Ok(rows)
 }
 
-/// Releases rows that were never taken on, so they do not count as handed back.
-async fn give_back<Src, I: Inbox>(engine: &Engine<Src, I>, rows: &[Row]) {
-    let leases = rows.iter().map(|row| row.lease).collect();
-    if let Err(error) = engine.inbox.release(leases, Duration::ZERO).await {
-        tracing::warn!(
-            rows = rows.len(),
-            error = chain(&error),
-            "rows could not be handed back; they run again when their lease has lapsed"
-        );
-    }
-}
-
 async fn wait<Src, I>(engine: &Engine<Src, I>, pause: &mut Duration) -> bool
 where
     Src: Send + Sync + 'static,
@@ -87,10 +79,17 @@ where
 {
     let poll = engine.settings.poll_interval;
     let due = match engine.inbox.next_due(&engine.holder.consumer).await {
-        Ok(Some(due)) => due.max(*pause).min(poll),
+        Ok(Some(due)) if due < *pause => {
+            let due = (*pause).min(poll);
+            *pause = pause.saturating_mul(2).min(poll);
+            due
+        }
+        Ok(Some(due)) => {
+            *pause = SHORTEST_PAUSE;
+            due.min(poll)
+        }
         Ok(None) | Err(_) => poll,
     };
-    *pause = pause.saturating_mul(2).min(poll);
     tokio::select! {
         // First: rows that a stop hands back are for other processes.
         biased;

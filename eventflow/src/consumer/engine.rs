@@ -6,6 +6,7 @@ use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    calls::Watched,
     dispatcher::{Call, Dispatcher},
     held::Held,
     outage::Outage,
@@ -14,7 +15,7 @@ use super::{
     vitals::Vitals,
 };
 use crate::{
-    delivery::Delivery,
+    delivery::{Delivery, Reservation},
     error::{BoxError, chain},
     fail_point::{self, Point},
     inbox::{Holder, Inbox, Lease, LossKind, Row, Settlement, Status, Unit, UnitLost},
@@ -42,12 +43,29 @@ pub(super) struct Engine<Src, I: Inbox> {
 }
 
 impl<Src: Send + Sync + 'static, I: Inbox> Engine<Src, I> {
+    /// A delivery without a transaction.
+    pub(super) fn delivery(&self, row: &Row) -> Delivery<I> {
+        let (timeout, stopping) = (self.settings.handler_timeout, self.stopping.clone());
+        Delivery::new(row.envelope.clone(), timeout, stopping)
+    }
+
+    /// A delivery whose transaction is to come.
+    pub(super) fn reserved_delivery(&self, row: &Row) -> (Delivery<I>, Reservation<I::Unit>) {
+        let (timeout, stopping) = (self.settings.handler_timeout, self.stopping.clone());
+        Delivery::reserved(row.envelope.clone(), timeout, stopping)
+    }
+
     /// Calls the service when it is ready. Not while a transaction is open.
     ///
     /// A limit may hold calls back for longer than a consumer has to stop.
-    pub(super) async fn call(&self, delivery: Delivery<I>) -> Result<Call, BoxError> {
+    pub(super) async fn call(
+        &self,
+        watched: &Watched<'_>,
+        delivery: Delivery<I>,
+    ) -> Result<Call, BoxError> {
+        let call = watched.wait_for(self.dispatcher.call(delivery));
         tokio::select! {
-            call = self.dispatcher.call(delivery) => call,
+            call = call => call,
             () = self.stopping.cancelled() => {
                 Err("the consumer stopped before the service was ready".into())
             }
@@ -61,6 +79,20 @@ impl<Src: Send + Sync + 'static, I: Inbox> Engine<Src, I> {
         }
     }
 
+    /// Rows that no worker comes to: all are stuck, or wait for a service that is.
+    pub(super) fn waiting_in_vain(&self) -> Vec<Lease> {
+        if self.vitals.service_is_stuck() {
+            let handling = self.vitals.calls.handling();
+            let mut waiting = self.held.all();
+            waiting.retain(|lease| !handling.contains(lease));
+            return waiting;
+        }
+        if self.vitals.all_workers_are_stuck() {
+            return self.held.waiting();
+        }
+        Vec::new()
+    }
+
     /// Hands rows back with no attempt counted: at once if the consumer stops, for others to run.
     pub(super) async fn hand_back(&self, rows: &[Row]) {
         let delay = if self.stopping.is_cancelled() {
@@ -68,32 +100,35 @@ impl<Src: Send + Sync + 'static, I: Inbox> Engine<Src, I> {
         } else {
             HAND_BACK_DELAY
         };
-        self.hand_back_after(rows, delay).await;
-    }
-
-    /// Hands rows back, due after `delay`, with no attempt counted.
-    ///
-    /// A row whose release fails lapses, and runs again in the recovery lane: nothing is lost.
-    pub(super) async fn hand_back_after(&self, rows: &[Row], delay: Duration) {
         self.release(rows.iter().map(|row| row.lease).collect(), delay)
             .await;
     }
 
-    /// As [`hand_back_after`](Self::hand_back_after), by the rows' leases.
+    /// Hands rows back, due after `delay`, with no attempt counted.
     pub(super) async fn release(&self, leases: Vec<Lease>, delay: Duration) {
         if leases.is_empty() {
             return;
         }
-        match self.inbox.release(leases.clone(), delay).await {
-            Ok(released) => self.counters.handed_back.add(released),
-            Err(error) => tracing::warn!(
+        let released = self.put_back(leases, delay).await;
+        self.counters.handed_back.add(released);
+        self.due_changed.notify_one();
+    }
+
+    /// Lets go of rows that were not taken on; answers how many were still this process's.
+    ///
+    /// A row whose release fails lapses, and runs again in the recovery lane: nothing is lost.
+    pub(super) async fn put_back(&self, leases: Vec<Lease>, delay: Duration) -> u64 {
+        let released = self.inbox.release(leases.clone(), delay).await;
+        let released = released.unwrap_or_else(|error| {
+            tracing::warn!(
                 rows = leases.len(),
                 error = chain(&error),
                 "rows could not be handed back; they run again when their lease has lapsed"
-            ),
-        }
+            );
+            0
+        });
         self.held.remove(leases);
-        self.due_changed.notify_one();
+        released
     }
 
     /// Writes next states that no open unit is to commit, for as long as the leases last.

@@ -45,7 +45,11 @@ impl Health {
 
     pub(super) fn all_workers_are_stuck(&self) -> bool {
         let workers = self.stuck.iter().filter(|call| !call.recovering);
-        workers.count() >= self.workers
+        self.service_is_stuck() || workers.count() >= self.workers
+    }
+
+    pub(super) fn service_is_stuck(&self) -> bool {
+        self.stuck.iter().any(|call| call.in_service)
     }
 
     /// Whether events are being handled: [live](Self::is_live), running, and both servers answer.
@@ -103,4 +107,6 @@ pub struct StuckCall {
     pub held_for: Duration,
     /// Whether it keeps the recovery lane instead of a worker.
     pub recovering: bool,
+    /// Whether it blocks in the service's own `call` or `poll_ready`, which all workers wait for.
+    pub in_service: bool,
 }

@@ -12,7 +12,7 @@ use crate::{
     error::Result,
     fail_point::{self, Point},
     inbox::{Inbox, Row},
-    stream::{Batch, EntryId, Source},
+    stream::{Batch, Entry, EntryId, Source},
 };
 
 /// Reads new entries until the consumer stops.
@@ -22,8 +22,9 @@ where
     I: Inbox,
 {
     let mut outage = Outage::new("reading the stream", &engine.vitals.broker);
+    let mut portion = Portion::new(engine.settings.batch_size);
     while let Some(room) = room(&engine, &queue).await {
-        let batch = match read_batch(&engine).await {
+        let batch = match read_batch(&engine, portion.entries).await {
             Ok(batch) => batch,
             Err(error) => {
                 drop(room);
@@ -34,6 +35,7 @@ where
             }
         };
         outage.over();
+        portion.fit(&batch);
         let Some(stored) = store(&engine, batch).await else {
             break;
         };
@@ -42,11 +44,38 @@ where
     }
 }
 
-async fn read_batch<Src: Source, I: Inbox>(engine: &Engine<Src, I>) -> Result<Batch> {
-    let settings = &engine.settings;
-    let read = engine
-        .source
-        .read(settings.batch_size, Some(settings.block));
+/// How many entries are asked for at once: the fewer, the larger they were.
+struct Portion {
+    entries: usize,
+    most: usize,
+}
+
+impl Portion {
+    /// How many bytes of entries a batch should have, unless a single entry has more.
+    const BYTES: usize = 8 * 1024 * 1024;
+
+    const fn new(most: usize) -> Self {
+        Self {
+            entries: most,
+            most,
+        }
+    }
+
+    fn fit(&mut self, batch: &Batch) {
+        let bytes: usize = batch.entries.iter().map(Entry::bytes).sum();
+        let average = bytes / batch.entries.len().max(1);
+        let fitting = Self::BYTES / average.max(1);
+        // Growing slowly: small entries between large ones say little of what comes next.
+        let grown = self.entries.saturating_mul(2);
+        self.entries = fitting.min(grown).clamp(1, self.most);
+    }
+}
+
+async fn read_batch<Src: Source, I: Inbox>(
+    engine: &Engine<Src, I>,
+    entries: usize,
+) -> Result<Batch> {
+    let read = engine.source.read(entries, Some(engine.settings.block));
     let batch = engine.vitals.broker.ask(read).await?;
     engine.vitals.note_read();
     if !batch.is_empty() {
@@ -63,6 +92,7 @@ where
 {
     let mut outage = Outage::new("claiming entries of other consumers", &engine.vitals.broker);
     let idle = engine.settings.claim_idle;
+    let mut portion = Portion::new(engine.settings.batch_size);
     let mut ticks = tokio::time::interval((idle / 4).max(Duration::from_millis(10)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -75,7 +105,7 @@ where
             let Some(room) = room(&engine, &queue).await else {
                 break;
             };
-            let batch = match claim(&engine, idle).await {
+            let batch = match claim(&engine, idle, portion.entries).await {
                 Ok(batch) => batch,
                 Err(error) => {
                     drop(room);
@@ -84,6 +114,7 @@ where
                 }
             };
             outage.over();
+            portion.fit(&batch);
             engine.counters.claimed.add_len(batch.entries.len());
             if batch.is_empty() {
                 break;
@@ -97,8 +128,12 @@ where
     }
 }
 
-async fn claim<Src: Source, I: Inbox>(engine: &Engine<Src, I>, idle: Duration) -> Result<Batch> {
-    let claiming = engine.source.claim(idle, engine.settings.batch_size);
+async fn claim<Src: Source, I: Inbox>(
+    engine: &Engine<Src, I>,
+    idle: Duration,
+    entries: usize,
+) -> Result<Batch> {
+    let claiming = engine.source.claim(idle, entries);
     engine.vitals.broker.ask(claiming).await
 }
 

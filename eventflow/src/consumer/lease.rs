@@ -22,11 +22,9 @@ where
         }
         let mut leases = engine.held.all();
         leases.retain(|lease| !engine.vitals.calls.is_stuck(*lease));
-        if engine.vitals.all_workers_are_stuck() {
-            // Rows that arrived since the watchdog has handed back those that waited.
-            let waiting = engine.held.waiting();
-            leases.retain(|lease| !waiting.contains(lease));
-        }
+        // Rows that arrived since the watchdog has handed back those that waited.
+        let waiting = engine.waiting_in_vain();
+        leases.retain(|lease| !waiting.contains(lease));
         if leases.is_empty() {
             continue;
         }

@@ -14,6 +14,7 @@ mod arrival;
 mod attempt;
 mod builder;
 mod calls;
+mod commit;
 mod concurrent;
 mod contact;
 mod dispatcher;
@@ -60,8 +61,9 @@ use crate::{
     stream::Source,
 };
 
-/// How long after the grace period running calls have to notice that they are cut.
-const LAST_WAIT: Duration = Duration::from_secs(5);
+/// How long after the grace period running calls have to notice that they are cut: longer than a
+/// layer may keep the transaction.
+const LAST_WAIT: Duration = Duration::from_secs(7);
 
 /// Takes events from a stream, stores each once, and runs a service on them.
 ///
@@ -205,7 +207,7 @@ async fn supervise<Src: Source, I: Inbox>(
     let _watched = watchdog::watch(&engine)?;
     let leases_done = CancellationToken::new();
     let extending = lease::extend(Arc::clone(&engine), leases_done.clone());
-    let leases = tokio::spawn(alive(&engine, "lease", extending));
+    let mut leases = tokio::spawn(alive(&engine, "lease", extending));
     let mut loops = spawn_loops(&engine);
     engine.vitals.enter(Phase::Running);
     tracing::info!(
@@ -215,19 +217,25 @@ async fn supervise<Src: Source, I: Inbox>(
         "consumer started"
     );
 
-    let panicked = tokio::select! {
-        () = engine.stopping.cancelled() => None,
-        error = first_panic(&mut loops) => Some(error),
+    let ended = tokio::select! {
+        () = engine.stopping.cancelled() => Ok(()),
+        error = first_panic(&mut loops) => Err(error),
+        // It only ends by a panic: it was not told to.
+        ended = &mut leases => ended,
     };
 
     tracing::info!(consumer = engine.holder.consumer, "consumer stops");
     engine.stopping.cancel();
     engine.vitals.enter(Phase::Draining);
     engine.source.interrupt().await;
-    wait_for(&engine, &mut loops).await;
+    let ended = ended.and(wait_for(&engine, &mut loops).await);
     leases_done.cancel();
-    leases.await.map_err(ended_early)?;
-    panicked.map_or(Ok(()), |error| Err(ended_early(error)))
+    let ended = if leases.is_finished() {
+        ended
+    } else {
+        ended.and(leases.await)
+    };
+    ended.map_err(ended_early)
 }
 
 fn spawn_loops<Src: Source, I: Inbox>(engine: &Arc<Engine<Src, I>>) -> JoinSet<()> {
@@ -281,27 +289,37 @@ fn ended_early(error: JoinError) -> Error {
     .with_source(error)
 }
 
-async fn wait_for<Src, I: Inbox>(engine: &Engine<Src, I>, loops: &mut JoinSet<()>) {
+/// Waits for the loops to end; the error is that of one that has panicked.
+async fn wait_for<Src, I: Inbox>(
+    engine: &Engine<Src, I>,
+    loops: &mut JoinSet<()>,
+) -> std::result::Result<(), JoinError> {
     let grace = engine.settings.grace;
-    if tokio::time::timeout(grace, all(loops)).await.is_ok() {
-        return;
+    if let Ok(ended) = tokio::time::timeout(grace, all(loops)).await {
+        return ended;
     }
     tracing::warn!(
         ?grace,
         "handlers still run after the grace period; cutting them"
     );
     engine.cut.cancel();
-    if tokio::time::timeout(LAST_WAIT, all(loops)).await.is_err() {
+    let ended = tokio::time::timeout(LAST_WAIT, all(loops)).await;
+    ended.unwrap_or_else(|_| {
         tracing::error!(
             tasks = loops.len(),
             "what runs cannot be cut: handlers block their threads, or the database does not answer; their events run again when their leases have lapsed"
         );
         loops.detach_all();
-    }
+        Ok(())
+    })
 }
 
-async fn all(loops: &mut JoinSet<()>) {
-    while loops.join_next().await.is_some() {}
+async fn all(loops: &mut JoinSet<()>) -> std::result::Result<(), JoinError> {
+    let mut all = Ok(());
+    while let Some(ended) = loops.join_next().await {
+        all = all.and(ended);
+    }
+    all
 }
 
 impl<Src, I: Inbox> fmt::Debug for Consumer<Src, I> {

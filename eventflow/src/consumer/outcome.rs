@@ -8,9 +8,8 @@ use super::settings::Settings;
 use crate::{
     error::{BoxError, chain},
     handler::{Failure, FailureKind},
-    inbox::{
-        LossKind, Row, Settlement, Status, UnitLost, database_error::infrastructure_in_answer,
-    },
+    inbox::{LossKind, Row, Settlement, Status, UnitLost},
+    router::NotReady,
 };
 
 /// The longest `error_message` in bytes.
@@ -36,14 +35,13 @@ impl Outcome {
             return Self::Processed;
         };
         let failure = Failure::from_service(error);
-        let cause = failure.error();
-        if cause.is::<Overloaded>() {
+        if failure.find::<Overloaded>().is_some() || failure.find::<NotReady>().is_some() {
             return Self::HandedBack(failure.into());
         }
-        if let Some(lost) = cause.downcast_ref::<UnitLost>() {
+        if let Some(lost) = failure.find::<UnitLost>() {
             return Self::Lost(lost.kind(), failure.into());
         }
-        match infrastructure_in_answer(cause) {
+        match failure.infrastructure() {
             Some(LossKind::Conflict) => Self::Lost(LossKind::Conflict, failure.into()),
             Some(_) => Self::HandedBack(failure.into()),
             None => Self::Failed(failure),
@@ -154,6 +152,7 @@ mod tests {
             ),
             retry_count,
             max_retries,
+            due_in: Duration::ZERO,
         }
     }
 
@@ -211,5 +210,24 @@ mod tests {
         let outcome = Outcome::of(Err(Box::new(Overloaded::new())));
 
         assert!(matches!(outcome, Outcome::HandedBack(_)));
+    }
+
+    /// What a layer of the user's makes of an error.
+    #[derive(Debug, thiserror::Error)]
+    #[error("in the shop")]
+    struct InTheShop(#[source] BoxError);
+
+    #[test]
+    fn what_a_layer_wraps_is_found_again() {
+        let wrapped = |error: BoxError| Outcome::of(Err(Box::new(InTheShop(error))));
+
+        let overloaded = wrapped(Box::new(Overloaded::new()));
+        assert!(matches!(overloaded, Outcome::HandedBack(_)));
+        let lost = wrapped(Failure::retry(UnitLost::lease_lost()).into());
+        assert!(matches!(lost, Outcome::Lost(_, _)));
+        let never = wrapped(Failure::dead_letter("nonsense").into()).into_failure();
+        let never = never.unwrap();
+        assert_eq!(never.kind(), FailureKind::DeadLetter);
+        assert_eq!(chain(never.error()), "in the shop: nonsense");
     }
 }

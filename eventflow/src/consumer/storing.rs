@@ -5,8 +5,10 @@
 
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use super::{
-    arrival::{Kind, admit, quarantine},
+    arrival::{Content, Kind, admit, quarantine},
     engine::Engine,
 };
 use crate::{
@@ -24,7 +26,37 @@ const STATEMENT_BYTES: usize = 8 * 1024 * 1024;
 struct Arriving<'b> {
     entry: &'b Entry,
     kind: Kind,
-    arrival: Arrival,
+    /// Fixed before the first try: what an insert has stored without answering is known again.
+    row: Uuid,
+    content: Content,
+}
+
+impl Arriving<'_> {
+    fn arrival(&self) -> Arrival {
+        match &self.content {
+            Content::Event(arrival) => arrival.clone(),
+            Content::Malformed(reason) => quarantine(self.row, self.entry, reason),
+        }
+    }
+
+    /// Why the row is kept without a run.
+    fn reason(&self) -> &str {
+        match &self.content {
+            Content::Malformed(reason)
+            | Content::Event(Arrival {
+                admission: Admission::DeadLetter(reason),
+                ..
+            }) => reason,
+            Content::Event(_) => "",
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match &self.content {
+            Content::Event(arrival) => arrival.payload.as_str().len(),
+            Content::Malformed(_) => self.entry.bytes(),
+        }
+    }
 }
 
 /// A batch that is being stored.
@@ -49,11 +81,13 @@ impl<'b> Storing<'b> {
         let routes = engine.dispatcher.routes();
         let mut arriving = Vec::with_capacity(entries.len());
         for entry in entries {
-            match admit(entry, &engine.settings, &routes) {
-                (kind, Some(arrival)) => arriving.push(Arriving {
+            let row = Uuid::now_v7();
+            match admit(row, entry, &engine.settings, &routes) {
+                (kind, Some(content)) => arriving.push(Arriving {
                     entry,
                     kind,
-                    arrival,
+                    row,
+                    content,
                 }),
                 (kind, None) => engine.note_arrival(entry, kind, ""),
             }
@@ -73,7 +107,8 @@ impl<'b> Storing<'b> {
         I: Inbox,
     {
         while let Some(part) = self.parts.last_mut() {
-            match insert(engine, part.iter().map(|arriving| &arriving.arrival)).await {
+            let arrivals = part.iter().map(Arriving::arrival).collect();
+            match insert(engine, arrivals).await {
                 Ok(insertion) => {
                     let stored = std::mem::take(part);
                     self.parts.pop();
@@ -119,23 +154,15 @@ impl<'b> Storing<'b> {
     {
         engine.held.add(&insertion.rows);
         self.rows.extend(insertion.rows);
-        for Arriving {
-            entry,
-            kind,
-            arrival,
-        } in stored
-        {
-            let is_new = !insertion.duplicates.contains(&arrival.id);
-            // The name of a malformed entry's row is its own, so the insert that was not answered
-            // has made it.
-            if is_new || (self.unanswered && *kind == Kind::Malformed) {
-                let reason = match &arrival.admission {
-                    Admission::DeadLetter(reason) => reason,
-                    Admission::Run | Admission::Park => "",
-                };
-                engine.note_arrival(entry, *kind, reason);
+        for arriving in stored {
+            let is_new = !insertion.duplicates.contains(&arriving.row);
+            // No lease tells of a row that is not to run, but most likely the insert that was not
+            // answered has made it; of a malformed entry it has, for the row's name is the entry's.
+            let is_kept = matches!(arriving.kind, Kind::Malformed | Kind::Unknown);
+            if is_new || (self.unanswered && is_kept) {
+                engine.note_arrival(arriving.entry, arriving.kind, arriving.reason());
             } else if self.unanswered {
-                self.doubtful.push(Lease::first(arrival.id));
+                self.doubtful.push(Lease::first(arriving.row));
             } else {
                 engine.counters.read.one();
                 engine.counters.duplicates.one();
@@ -171,8 +198,7 @@ fn parts_of(batch: Vec<Arriving<'_>>) -> Vec<Vec<Arriving<'_>>> {
     let mut parts = vec![Vec::new()];
     let mut bytes = 0;
     for arriving in batch {
-        let raw = arriving.arrival.raw.as_ref().map_or(0, Vec::len);
-        let more = raw + arriving.arrival.payload.as_str().len();
+        let more = arriving.bytes();
         bytes += more;
         if bytes > STATEMENT_BYTES {
             parts.push(Vec::new());
@@ -188,9 +214,8 @@ fn parts_of(batch: Vec<Arriving<'_>>) -> Vec<Vec<Arriving<'_>>> {
 
 async fn insert<Src, I: Inbox>(
     engine: &Engine<Src, I>,
-    arrivals: impl Iterator<Item = &Arrival> + Send,
+    arrivals: Vec<Arrival>,
 ) -> Result<Insertion> {
-    let arrivals: Vec<Arrival> = arrivals.cloned().collect();
     if arrivals.is_empty() {
         return Ok(Insertion::default());
     }
@@ -209,24 +234,23 @@ async fn store_refused<'b, Src, I: Inbox>(
     refusal: &Error,
 ) -> Result<(Arriving<'b>, Insertion)> {
     let Arriving {
-        entry,
-        kind,
-        ref arrival,
+        entry, kind, row, ..
     } = *refused;
-    if arrival.raw.is_none() {
+    if let Content::Event(arrival) = &refused.content {
         let arrival = Arrival {
             raw: Some(arrival.payload.as_str().as_bytes().to_vec()),
             payload: Payload::empty(),
             ..arrival.clone()
         };
-        match insert(engine, std::iter::once(&arrival)).await {
+        match insert(engine, vec![arrival.clone()]).await {
             Err(error) if error.kind() != ErrorKind::Refused => return Err(error),
             Err(_) => {}
             Ok(insertion) => {
                 let arriving = Arriving {
                     entry,
                     kind,
-                    arrival,
+                    row,
+                    content: Content::Event(arrival),
                 };
                 return Ok((arriving, insertion));
             }
@@ -236,9 +260,10 @@ async fn store_refused<'b, Src, I: Inbox>(
     let arriving = Arriving {
         entry,
         kind: Kind::Malformed,
-        arrival: quarantine(entry, &reason),
+        row,
+        content: Content::Malformed(reason),
     };
-    let insertion = insert(engine, std::iter::once(&arriving.arrival)).await?;
+    let insertion = insert(engine, vec![arriving.arrival()]).await?;
     Ok((arriving, insertion))
 }
 
@@ -292,12 +317,13 @@ mod tests {
         let batch = entries.iter().map(|entry| Arriving {
             entry,
             kind: Kind::Malformed,
-            arrival: quarantine(entry, "too large"),
+            row: Uuid::now_v7(),
+            content: Content::Malformed("too large".to_owned()),
         });
 
         let parts = parts_of(batch.collect());
 
-        let size = |arriving: &Arriving<'_>| arriving.arrival.raw.as_ref().map_or(0, Vec::len);
+        let size = |arriving: &Arriving<'_>| arriving.bytes() - "data".len();
         let sizes: Vec<Vec<usize>> = parts
             .iter()
             .rev()

@@ -1,22 +1,27 @@
 //! A unit of work: one transaction with some events in it, their handlers' writes and their rows'
 //! next states. All of it commits together, or nothing.
 
-use std::time::Duration;
+use std::{
+    pin::{Pin, pin},
+    task::Poll,
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
 use super::{
     attempt::{Attempt, attempt},
+    calls::Watched,
+    commit::{Uncommitted, commit},
     dispatcher::Call,
     engine::Engine,
-    outcome,
+    outcome::{self, Outcome},
 };
 use crate::{
-    delivery::{Delivery, Reservation},
+    delivery::Delivery,
     error::{BoxError, chain},
-    fail_point::{self, Point},
     handler::Failure,
-    inbox::{Inbox, Lease, LossKind, Row, Settlement, Status, Unit, UnitLost},
+    inbox::{Inbox, LossKind, Row, Settlement, UnitLost},
 };
 
 /// How long a transaction stays open for further events.
@@ -41,9 +46,24 @@ pub(super) struct UnitOfWork<'e, Src, I: Inbox> {
 
 struct Open<I: Inbox> {
     unit: I::Unit,
+    gathered: Gathered,
+}
+
+/// What an open unit has in it.
+struct Gathered {
     since: Instant,
     rows: Vec<Row>,
     settlements: Vec<Settlement>,
+}
+
+/// What running one row came to.
+enum Ran<U> {
+    Attempted(Attempt<U>, Gathered),
+    /// Without a transaction: no layer took it.
+    HandedBack(BoxError),
+    /// Another worker has taken the row over.
+    LeaseLost,
+    NotOpened(UnitLost),
 }
 
 /// Runs rows whose handlers take the transaction.
@@ -115,52 +135,94 @@ where
             self.again.push(row);
             return;
         }
-        let (delivery, reservation) =
-            Delivery::reserved(row.envelope.clone(), engine.settings.handler_timeout);
-        let call = if let Some(call) = engine.dispatcher.call_if_ready(delivery.clone()) {
-            call
-        } else {
-            // Nothing waits for readiness while a transaction is open.
-            self.commit().await;
-            engine.call(delivery.clone()).await
-        };
-        let call = match call {
-            Ok(call) => call,
-            Err(error) => return self.hand_back(row, &error),
-        };
-        let open = match self.open().await {
-            Ok(open) => open,
-            Err(lost) => {
+        match self.attempt(&row).await {
+            Ran::Attempted(attempt, gathered) => self.note(attempt, gathered, row).await,
+            Ran::HandedBack(error) => self.hand_back(row, &error),
+            Ran::LeaseLost => engine.note_lease_lost(row.lease),
+            Ran::NotOpened(lost) => {
                 self.down = true;
                 self.again.push(row);
-                return engine.note_unit_lost(lost.kind(), &lost.into());
+                engine.note_unit_lost(lost.kind(), &lost.into());
             }
-        };
-        if !engine.held.contains(row.lease) {
-            self.open = Some(open);
-            return engine.note_lease_lost(row.lease);
         }
-        self.attempt(open, row, (delivery, reservation), call).await;
     }
 
-    async fn attempt(
+    /// Calls the service, opens a unit when the call asks for the transaction, and runs the rest of
+    /// the call in it.
+    async fn attempt(&mut self, row: &Row) -> Ran<I::Unit> {
+        let engine = self.engine;
+        let (delivery, reservation) = engine.reserved_delivery(row);
+        let watched = engine.watch(row);
+        let call = match self.call(&watched, &delivery).await {
+            Ok(call) => call,
+            Err(error) => return Ran::HandedBack(error),
+        };
+        let mut call = pin!(engine.finish_call(row, &watched, &delivery, call));
+        let ended = match self.until_wanted(call.as_mut(), &delivery).await {
+            Some(Outcome::HandedBack(error)) => return Ran::HandedBack(error),
+            ended => ended,
+        };
+        let Open { unit, gathered } = match self.open().await {
+            Ok(open) => open,
+            Err(lost) => return Ran::NotOpened(lost),
+        };
+        if !engine.held.contains(row.lease) {
+            self.open = Some(Open { unit, gathered });
+            return Ran::LeaseLost;
+        }
+        let rest = async {
+            match ended {
+                Some(outcome) => outcome,
+                None => call.await,
+            }
+        };
+        let attempt = attempt(engine, unit, row, (&delivery, reservation), rest).await;
+        Ran::Attempted(attempt, gathered)
+    }
+
+    /// Asks the service for the call, which then has not begun to run.
+    async fn call(
         &mut self,
-        open: Open<I>,
-        row: Row,
-        delivery: (Delivery<I>, Reservation<I::Unit>),
-        call: Call,
-    ) {
-        let Open {
-            unit,
-            since,
-            mut rows,
-            mut settlements,
-        } = open;
-        let attempt = attempt(self.engine, unit, &row, delivery, call).await;
+        watched: &Watched<'_>,
+        delivery: &Delivery<I>,
+    ) -> Result<Call, BoxError> {
+        let dispatcher = &self.engine.dispatcher;
+        if let Some(call) = watched.ask(|| dispatcher.call_if_ready(delivery.clone())) {
+            return call;
+        }
+        // Nothing waits for readiness while a transaction is open.
+        self.commit().await;
+        self.engine.call(watched, delivery.clone()).await
+    }
+
+    /// Lets a call go on until it asks for the transaction, or has ended without. A layer that makes
+    /// it wait does so while no transaction is open.
+    async fn until_wanted(
+        &mut self,
+        mut call: Pin<&mut (impl Future<Output = Outcome> + Send)>,
+        delivery: &Delivery<I>,
+    ) -> Option<Outcome> {
+        let wanted = async {
+            tokio::select! {
+                biased;
+                outcome = call.as_mut() => Some(outcome),
+                () = delivery.slot().wanted() => None,
+            }
+        };
+        let mut wanted = pin!(wanted);
+        if let Poll::Ready(ended) = futures_util::poll!(wanted.as_mut()) {
+            return ended;
+        }
+        self.commit().await;
+        wanted.await
+    }
+
+    /// Notes what an attempt came to.
+    async fn note(&mut self, attempt: Attempt<I::Unit>, mut gathered: Gathered, row: Row) {
         let unit = match attempt {
             Attempt::Settled(unit, settlement) => {
-                settlements.push(settlement);
-                rows.push(row);
+                gathered.settlements.push(settlement);
+                gathered.rows.push(row);
                 unit
             }
             Attempt::HandedBack(unit, error) => {
@@ -168,18 +230,14 @@ where
                 unit
             }
             Attempt::Lost(kind, error, failure) => {
-                let alone = rows.is_empty();
-                self.again.append(&mut rows);
+                let alone = gathered.rows.is_empty();
+                self.again.append(&mut gathered.rows);
                 self.lose(kind, &error, failure, row, alone);
                 return;
             }
         };
-        self.open = Some(Open {
-            unit,
-            since,
-            rows,
-            settlements,
-        });
+        let since = gathered.since;
+        self.open = Some(Open { unit, gathered });
         if since.elapsed() >= UNIT_TIME {
             self.commit().await;
         }
@@ -216,21 +274,23 @@ where
             Some(open) => Ok(open),
             None => Ok(Open {
                 unit: self.engine.inbox.begin().await?,
-                since: Instant::now(),
-                rows: Vec::new(),
-                settlements: Vec::new(),
+                gathered: Gathered {
+                    since: Instant::now(),
+                    rows: Vec::new(),
+                    settlements: Vec::new(),
+                },
             }),
         }
     }
 
     /// Settles and commits what is open.
     async fn commit(&mut self) {
-        let Some(open) = self.open.take() else {
+        let Some(Open { unit, gathered }) = self.open.take() else {
             return;
         };
-        let mut rows = open.rows;
+        let mut rows = gathered.rows;
         let Err(Uncommitted { lost, overtaken }) =
-            commit(self.engine, open.unit, &open.settlements).await
+            commit(self.engine, unit, &gathered.settlements).await
         else {
             return;
         };
@@ -255,50 +315,4 @@ where
         self.engine.hand_back(&self.back).await;
         self.again
     }
-}
-
-/// A unit that was lost at its end.
-struct Uncommitted {
-    lost: UnitLost,
-    /// The row that is another worker's by now.
-    overtaken: Option<Lease>,
-}
-
-impl<E: Into<UnitLost>> From<E> for Uncommitted {
-    fn from(lost: E) -> Self {
-        Self {
-            lost: lost.into(),
-            overtaken: None,
-        }
-    }
-}
-
-/// Commits together: the handlers' writes, and their rows' next states.
-async fn commit<Src, I>(
-    engine: &Engine<Src, I>,
-    mut unit: I::Unit,
-    settlements: &[Settlement],
-) -> Result<(), Uncommitted>
-where
-    Src: Send + Sync + 'static,
-    I: Inbox,
-{
-    fail_point::reach(Point::BeforeSettle).await?;
-    let settled = unit.settle(settlements).await?;
-    let overtaken = settlements.iter().find(|settlement| {
-        settlement.status == Status::Processed && !settled.contains(&settlement.lease)
-    });
-    if let Some(settlement) = overtaken {
-        // Another owner exists: its run counts, so this one's writes must not be stored.
-        engine.note_lease_lost(settlement.lease);
-        return Err(Uncommitted {
-            lost: UnitLost::lease_lost(),
-            overtaken: Some(settlement.lease),
-        });
-    }
-    fail_point::reach(Point::BeforeCommit).await?;
-    unit.commit().await?;
-    fail_point::reach(Point::AfterSettleCommit).await?;
-    engine.note_settled(settlements, &settled);
-    Ok(())
 }

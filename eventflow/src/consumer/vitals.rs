@@ -93,6 +93,11 @@ impl Vitals {
         self.health().all_workers_are_stuck()
     }
 
+    /// Whether no row comes to its handler, until a call ends that blocks in the service.
+    pub(super) fn service_is_stuck(&self) -> bool {
+        self.health().service_is_stuck()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

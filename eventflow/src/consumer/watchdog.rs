@@ -61,16 +61,17 @@ where
     }
     for Stuck { lease, task, call } in engine.vitals.calls.newly_stuck() {
         let mut waiting = task.map_or_else(Vec::new, |task| engine.held.of_task(task));
+        let mut in_vain = engine.waiting_in_vain();
+        in_vain.retain(|other| !waiting.contains(other));
+        waiting.append(&mut in_vain);
         waiting.retain(|other| *other != lease);
-        if engine.vitals.all_workers_are_stuck() {
-            waiting.extend(engine.held.waiting());
-        }
         tracing::error!(
             event_id = call.event_id,
             event_type = call.event_type,
             held_for = ?call.held_for,
+            in_service = call.in_service,
             waiting = waiting.len(),
-            "a handler holds its thread and cannot be cut; another worker takes its event over when the lease has lapsed; move what blocks into `spawn_blocking`"
+            "a handler, or a layer around it, holds its thread and cannot be cut; another worker takes its event over when the lease has lapsed; move what blocks into `spawn_blocking`"
         );
         let engine = Arc::clone(engine);
         runtime.spawn(async move { engine.release(waiting, Duration::ZERO).await });

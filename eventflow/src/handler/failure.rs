@@ -2,11 +2,12 @@
 //!
 //! How a failure becomes a row's next state is the consumer's part.
 
-use std::{fmt, time::Duration};
+use std::{error::Error as StdError, fmt, time::Duration};
 
 use crate::{
     envelope::{DecodeError, EncodeError},
     error::BoxError,
+    inbox::{LossKind, database_error::infrastructure_in_answer},
 };
 
 /// What is to happen with an event whose handler failed.
@@ -34,6 +35,8 @@ pub enum FailureKind {
 pub struct Failure {
     kind: FailureKind,
     error: BoxError,
+    /// What the error holds of the infrastructure, where its chain does not show it.
+    hidden: Option<LossKind>,
 }
 
 impl Failure {
@@ -59,16 +62,37 @@ impl Failure {
         Self {
             kind,
             error: error.into(),
+            hidden: None,
         }
     }
 
-    /// What a service answered that is not ours: a `Failure` inside is taken out as it is,
-    /// anything else is retried.
+    /// What a service answered that is not ours: a `Failure` is taken out as it is; one that a
+    /// layer has wrapped says what is to happen, and the wrapper why. Anything else is retried.
     pub(crate) fn from_service(error: BoxError) -> Self {
-        match error.downcast::<Self>() {
-            Ok(failure) => *failure,
-            Err(error) => Self::retry(error),
+        let error = match error.downcast::<Self>() {
+            Ok(failure) => return *failure,
+            Err(error) => error,
+        };
+        let inside = links(error.as_ref()).find_map(<dyn StdError>::downcast_ref::<Self>);
+        let (kind, hidden) = inside.map_or((FailureKind::Retry, None), |failure| {
+            (failure.kind, failure.hidden)
+        });
+        Self {
+            kind,
+            error,
+            hidden,
         }
+    }
+
+    /// The first error of a type among the causes.
+    pub(crate) fn find<E: StdError + 'static>(&self) -> Option<&E> {
+        links(self.error.as_ref()).find_map(<dyn StdError>::downcast_ref)
+    }
+
+    /// Whether it is the infrastructure's, which no event is to blame for.
+    pub(crate) fn infrastructure(&self) -> Option<LossKind> {
+        self.hidden
+            .or_else(|| infrastructure_in_answer(self.error.as_ref()))
     }
 
     /// What is to happen with the event.
@@ -121,12 +145,35 @@ pub trait Classify: std::error::Error + Send + Sync + 'static {
     fn classify(&self) -> FailureKind {
         FailureKind::Retry
     }
+
+    /// The error inside, which the `source()` of a transparent error passes over; derived.
+    #[doc(hidden)]
+    fn inner(&self) -> Option<&(dyn StdError + 'static)> {
+        None
+    }
 }
 
 impl<E: Classify> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self::new(error.classify(), error)
+        Self {
+            kind: error.classify(),
+            hidden: error.inner().and_then(infrastructure_in_answer),
+            error: error.into(),
+        }
     }
+}
+
+/// An error and its causes, with the one that a [`Failure`] among them stands for.
+pub(crate) fn links<'e>(
+    error: &'e (dyn StdError + 'static),
+) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
+    std::iter::successors(
+        Some(error),
+        |&error: &&'e (dyn StdError + 'static)| match error.downcast_ref::<Failure>() {
+            Some(failure) => Some(failure.error() as &(dyn StdError + 'static)),
+            None => error.source(),
+        },
+    )
 }
 
 /// A boxed error says nothing about itself, so it is retried; a `Failure` inside keeps its kind.

@@ -4,12 +4,14 @@
 
 use std::error::Error as StdError;
 
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+use crate::handler::failure::links;
 use crate::inbox::LossKind;
 
 /// Says whether an error of a statement of ours is the infrastructure's: then no event is to blame.
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) fn infrastructure(error: &(dyn StdError + 'static)) -> Option<LossKind> {
-    chain(error).find_map(database::loss_of)
+    links(error).find_map(database::loss_of)
 }
 
 /// Says whether the database refuses the values that a statement carries, and would again.
@@ -34,7 +36,7 @@ pub(crate) fn refuses_values(error: &sqlx::Error) -> bool {
 pub(crate) fn infrastructure_in_answer(error: &(dyn StdError + 'static)) -> Option<LossKind> {
     #[cfg(any(feature = "postgres", feature = "sqlite"))]
     {
-        chain(error)
+        links(error)
             .filter(|link| !database::may_be_the_handlers_doing(*link))
             .find_map(database::loss_of)
     }
@@ -42,15 +44,6 @@ pub(crate) fn infrastructure_in_answer(error: &(dyn StdError + 'static)) -> Opti
     {
         None
     }
-}
-
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
-fn chain<'e>(
-    error: &'e (dyn StdError + 'static),
-) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |&error: &&'e (dyn StdError + 'static)| {
-        error.source()
-    })
 }
 
 #[cfg(any(feature = "postgres", feature = "sqlite"))]

@@ -160,6 +160,8 @@ pub struct Row {
     pub retry_count: i32,
     /// Scheduled runs in all; 0 or less is for ever.
     pub max_retries: i32,
+    /// How long before its time it was claimed; zero unless [`Due::Later`] was asked for.
+    pub due_in: Duration,
 }
 
 /// What became of a batch of arrivals.

@@ -1,6 +1,6 @@
 //! A row as both databases give it, and how it becomes an event again.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::{
     envelope::{Envelope, Metadata, Payload, wire::MALFORMED},
-    inbox::{Arrival, DeadLetter, Insertion, Lease, Recovery, Row, Status},
+    inbox::{Arrival, DeadLetter, Insertion, Lease, Recovery, Row, Status, batch::from_micros},
 };
 
 /// Column `headers`: what travels beside the event.
@@ -64,6 +64,19 @@ pub(crate) fn recovery(recovered: Option<(String, Record)>) -> Recovery {
     }
 }
 
+/// Puts claimed rows in order: each with when it is due, on the database's clock, and how long until
+/// then.
+pub(crate) fn claimed<T: Ord>(mut claimed: Vec<(T, i64, Record)>) -> Vec<Row> {
+    claimed.sort_by(|(due, _, record), (other_due, _, other)| {
+        (due, record.id).cmp(&(other_due, other.id))
+    });
+    let rows = claimed.into_iter().map(|(_, wait, record)| Row {
+        due_in: from_micros(wait),
+        ..record.into_row()
+    });
+    rows.collect()
+}
+
 /// The columns that make an event and its claim.
 #[derive(Debug)]
 pub(crate) struct Record {
@@ -97,6 +110,7 @@ impl Record {
             envelope,
             retry_count,
             max_retries,
+            due_in: Duration::ZERO,
         }
     }
 

@@ -6,7 +6,7 @@ use tower::retry::Policy;
 use crate::{
     delivery::Delivery,
     handler::{Failure, FailureKind, ImmediateRetry},
-    inbox::{Inbox, UnitLost, database_error::infrastructure_in_answer},
+    inbox::{Inbox, UnitLost},
     layer::timeout::is_timeout,
 };
 
@@ -38,8 +38,8 @@ impl<I: Inbox, T> Policy<Delivery<I>, T, Failure> for RetryPolicy {
         let failure = result.as_ref().err()?;
         let repeatable = failure.kind() == FailureKind::Retry
             && !is_timeout(failure)
-            && !failure.error().is::<UnitLost>()
-            && infrastructure_in_answer(failure.error()).is_none();
+            && failure.find::<UnitLost>().is_none()
+            && failure.infrastructure().is_none();
         if !repeatable || self.calls >= self.retry.attempts {
             return None;
         }

@@ -29,8 +29,9 @@ where
     /// Puts a layer on one handler, named by its function. It sees the handler's whole attempt:
     /// its immediate retries and its timeout are inside.
     ///
-    /// A second layer on the same handler goes outside the first. The router is ready when all its
-    /// layered handlers are.
+    /// A second layer on the same handler goes outside the first. What is not ready keeps only this
+    /// handler's events waiting, each in its worker, with no transaction open. One that waits for
+    /// 15 s is handed back with no attempt counted, so that other events have their turn.
     pub fn layer<F, Args, L>(mut self, _handler: F, layer: L) -> Self
     where
         F: HandlerFn<Args>,

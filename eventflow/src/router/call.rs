@@ -8,7 +8,7 @@ use crate::{
     delivery::Delivery,
     handler::{Failure, Handle},
     inbox::Inbox,
-    layer::{retry::RetryPolicy, timeout::Timeout},
+    layer::{retry::RetryPolicy, timeout::TimedOut},
 };
 
 /// Runs one handler: its immediate retries around its timeout around the call. Called by generated
@@ -23,29 +23,31 @@ where
     I: Inbox,
     S: Send + Sync + 'static,
 {
-    let timeout = H::TIMEOUT.unwrap_or_else(|| delivery.handler_timeout());
+    let Some(retry) = H::RETRY else {
+        return call_once::<H, I, S>(&delivery, &state).await;
+    };
     let call = tower::service_fn(move |delivery: Delivery<I>| {
         let state = Arc::clone(&state);
         async move { call_once::<H, I, S>(&delivery, &state).await }
     });
-    let service = Timeout::new(call, timeout);
-    match H::RETRY {
-        Some(retry) => {
-            tower::retry::Retry::new(RetryPolicy::new(retry), service)
-                .oneshot(delivery)
-                .await
-        }
-        None => service.oneshot(delivery).await,
-    }
+    tower::retry::Retry::new(RetryPolicy::new(retry), call)
+        .oneshot(delivery)
+        .await
 }
 
+/// The time begins when the handler does: waiting for the transaction does not use it up.
 async fn call_once<H, I, S>(delivery: &Delivery<I>, state: &S) -> Result<(), Failure>
 where
     H: Handle<I, S>,
     I: Inbox,
 {
+    let after = H::TIMEOUT.unwrap_or_else(|| delivery.handler_timeout());
     let mut transaction = delivery.start_call(H::TRANSACTIONAL).await?;
-    let result = H::handle(delivery, state, &mut transaction).await;
+    let handling = H::handle(delivery, state, &mut transaction);
+    let Ok(result) = tokio::time::timeout(after, handling).await else {
+        // Dropped as it is: what the handler was doing may still run at the server.
+        return Err(Failure::retry(TimedOut::new(after)));
+    };
     transaction.end_call(result.is_ok());
     result
 }

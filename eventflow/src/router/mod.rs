@@ -5,13 +5,13 @@
 
 mod builder;
 mod call;
+mod ready;
 mod reply;
 mod service;
 mod table;
 
 #[doc(hidden)]
 pub use self::call::{run, unknown};
-pub(crate) use self::table::PLAIN;
 pub use self::{
     builder::{HandlerFn, HandlerService, RouterBuilder},
     reply::{Handled, Reply},
@@ -20,3 +20,4 @@ pub use self::{
         Calls, CoveredBy, HandlerAt, HandlerRoute, Handles, Ignored, Route, RouteTable, Routes,
     },
 };
+pub(crate) use self::{ready::NotReady, table::PLAIN};

@@ -9,7 +9,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use tower::Service;
 
-use super::{Handled, HandlerRoute, HandlerService, Route, RouteTable, RouterBuilder};
+use super::{Handled, HandlerRoute, HandlerService, Route, RouteTable, RouterBuilder, ready};
 use crate::{delivery::Delivery, handler::Failure, inbox::Inbox};
 
 /// The table's handlers can run over the inbox `I` with the state `S`; implemented by
@@ -101,7 +101,8 @@ impl<R: RouteTable, I: Inbox, S> fmt::Debug for Router<R, I, S> {
     }
 }
 
-/// Ready when every layered handler is: which event comes next is not known yet.
+/// Always ready: which event comes next is not known yet. A call waits for the layers of its own
+/// handler, before it asks for the transaction.
 impl<R, I, S> Service<Delivery<I>> for Router<R, I, S>
 where
     R: RouteTable,
@@ -111,18 +112,15 @@ where
     type Error = Failure;
     type Future = ResponseFuture<R>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        for (_, service) in &mut self.layered {
-            std::task::ready!(service.poll_ready(cx)).map_err(Failure::from_service)?;
-        }
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, delivery: Delivery<I>) -> Self::Future {
         if let Some(service) = self.layered_service(&delivery) {
-            let answer = service.call(delivery);
+            let call = ready::call(service.clone(), delivery);
             return Box::pin(async move {
-                answer.await.map_err(Failure::from_service)?;
+                call.await?;
                 Ok(Handled::new())
             });
         }
@@ -131,7 +129,7 @@ where
 }
 
 impl<R: RouteTable, I: Inbox, S> Router<R, I, S> {
-    fn layered_service(&mut self, delivery: &Delivery<I>) -> Option<&mut HandlerService<I>> {
+    fn layered_service(&self, delivery: &Delivery<I>) -> Option<&HandlerService<I>> {
         if self.layered.is_empty() {
             return None;
         }
@@ -140,7 +138,7 @@ impl<R: RouteTable, I: Inbox, S> Router<R, I, S> {
             return None;
         };
         self.layered
-            .iter_mut()
+            .iter()
             .find_map(|(layered, service)| (*layered == index).then_some(service))
     }
 }

@@ -38,6 +38,14 @@ pub struct Entry {
     pub fields: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
+impl Entry {
+    /// How many bytes its fields have.
+    pub(crate) fn bytes(&self) -> usize {
+        let fields = self.fields.iter();
+        fields.map(|(name, value)| name.len() + value.len()).sum()
+    }
+}
+
 /// What one read or claim gave.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Batch {

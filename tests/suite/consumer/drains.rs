@@ -1,11 +1,14 @@
 //! Drains: everything that waits, and then the end.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
 };
 
-use eventflow::{ErrorKind, Failure, prelude::*};
+use eventflow::{ErrorKind, Failure, Inbox, prelude::*};
 use eventflow_tests::{
     proxy::Proxy,
     redis::RedisServer,
@@ -17,6 +20,7 @@ on_every_database!(
     a_drain_leaves_what_is_scheduled_for_later,
     a_scheduled_drain_runs_until_each_is_done,
     a_scheduled_drain_runs_an_event_without_limit_once,
+    a_scheduled_drain_leaves_the_schedule_as_it_is,
     a_drain_reports_what_is_new,
     a_drain_needs_no_more_than_one_row_at_a_time,
 );
@@ -79,6 +83,22 @@ async fn a_scheduled_drain_runs_an_event_without_limit_once<D: Database>() {
     assert_eq!(runs.load(Ordering::SeqCst), 10);
     assert_eq!(shop.counts().await.failed, 5);
     assert_eq!(shop.column("order-4", "retry_count").await, "2");
+}
+
+async fn a_scheduled_drain_leaves_the_schedule_as_it_is<D: Database>() {
+    let shop = Shop::<D>::open().await;
+    let day = Duration::from_hours(24);
+    let script = Script::<D>::new()
+        .on_order(move |_| async move { Err(Failure::retry_after(day, "tomorrow")) }.boxed());
+    shop.orders(0..3).await;
+
+    let consumer = shop.consumer(script).max_retries(0).build().unwrap();
+    let report = consumer.drain_scheduled().await.unwrap();
+
+    assert_eq!((report.failed, report.handed_back), (3, 0), "{report}");
+    let due = shop.inbox().next_due(GROUP).await.unwrap().unwrap();
+    assert!(due > day - Duration::from_mins(1), "{due:?}");
+    assert!(due <= day, "{due:?}");
 }
 
 async fn a_drain_reports_what_is_new<D: Database>() {

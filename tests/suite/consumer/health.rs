@@ -7,6 +7,7 @@ use std::{
 };
 
 use eventflow::{
+    Delivery,
     consumer::{ConsumerHandle, Health, Phase},
     prelude::*,
 };
@@ -20,12 +21,14 @@ use eventflow_tests::{
 };
 use futures_util::FutureExt;
 use tokio::sync::Semaphore;
+use tower::service_fn;
 
 use super::DEADLINE;
 
 on_every_database!(
     health_follows_a_consumer_from_its_start_to_its_end,
     a_call_that_never_yields_is_shown_and_its_event_runs_elsewhere,
+    a_service_that_blocks_in_its_call_is_shown_and_its_events_run_elsewhere,
 );
 
 const SHORT: Duration = Duration::from_millis(100);
@@ -150,6 +153,38 @@ async fn a_call_that_never_yields_is_shown_and_its_event_runs_elsewhere<D: Datab
     // The recovery lane of either may have had it.
     assert_eq!(late.processed + report.processed, 5, "{late}{report}");
     assert_eq!(late.recovered + report.recovered, 1, "{late}{report}");
+    assert!(late.lease_lost >= 1, "{late}");
+}
+
+/// Not the future that it answers: the service itself, which all workers wait for.
+async fn a_service_that_blocks_in_its_call_is_shown_and_its_events_run_elsewhere<D: Database>() {
+    let shop = Shop::<D>::open().await;
+    let (let_go, block) = Block::new();
+    let blocking = service_fn(move |_: Delivery<D::Inbox>| {
+        block.hold_thread();
+        std::future::ready(Ok::<(), Failure>(()))
+    });
+    shop.parcels(0..5).await;
+    let consumer = Consumer::builder(shop.stream.clone(), shop.inbox(), blocking);
+    let consumer = consumer.workers(2).handler_timeout(SHORT).lease(SHORT * 3);
+    let consumer = consumer.build().unwrap();
+    let handle = consumer.handle();
+    let stuck = Running::start(consumer);
+
+    shows(&handle, |health| !health.stuck.is_empty()).await;
+    let health = handle.health();
+    assert!(health.stuck[0].in_service, "{health:?}");
+    assert!(!health.is_live() && !health.is_ready(), "{health:?}");
+
+    let other = Running::start(impatient(&shop, Script::new()).build().unwrap());
+    eventually(DEADLINE, async || shop.counts().await.processed == 5).await;
+    let_go.send(()).unwrap();
+    shows(&handle, |health| health.stuck.is_empty()).await;
+    assert!(handle.health().is_live());
+    let late = stuck.stop().await;
+    let report = other.stop().await;
+
+    assert_eq!(late.processed + report.processed, 5, "{late}{report}");
     assert!(late.lease_lost >= 1, "{late}");
 }
 

@@ -9,6 +9,7 @@ use std::{
 use eventflow::{Failure, Sink, layer::TraceLayer};
 use eventflow_tests::shop::{Script, Shop, Sqlite, order};
 use futures_util::FutureExt;
+use tower::{layer::layer_fn, util::MapErr};
 use tracing::{Level, Metadata};
 use tracing_subscriber::{
     Layer, filter::dynamic_filter_fn, fmt, layer::SubscriberExt, util::SubscriberInitExt,
@@ -76,21 +77,28 @@ impl Write for Lines {
     }
 }
 
-/// Drains one good order, one that fails, one that cannot be read, and one of no type.
+/// What a layer of the user's makes of an error.
+#[derive(Debug, thiserror::Error)]
+#[error("in the shop")]
+struct InTheShop(#[source] Failure);
+
+/// Drains one good order, two that fail, one that cannot be read, and one of no type.
 async fn logged(level: Level) -> String {
     let (_here, lines) = capture(level);
     let shop = Shop::<Sqlite>::open().await;
     let script = Script::new().on_order(|mut call| {
         async move {
-            if call.event.number == 424_242 {
-                return Err(Failure::retry("not yet"));
+            match call.event.number {
+                424_242 => Err(Failure::retry("not yet")),
+                // As the answer of some other service would be read.
+                616_161 => Ok(serde_json::from_str(r#""canary-4111""#)?),
+                _ => call.write().await,
             }
-            call.write().await
         }
         .boxed()
     });
     shop.stream
-        .send(&[order(242_424), order(424_242)])
+        .send(&[order(242_424), order(424_242), order(616_161)])
         .await
         .unwrap();
     for event_type in ["OrderPlaced", "NoSuchType"] {
@@ -108,12 +116,16 @@ async fn logged(level: Level) -> String {
     shop.stream
         .publish_raw([("data", r#"{"payload":"canary-4111"}"#)]);
 
-    let consumer = shop.consumer(script).layer(TraceLayer::new());
+    let in_the_shop = layer_fn(|inner| MapErr::new(inner, InTheShop));
+    let consumer = shop
+        .consumer(script)
+        .layer(in_the_shop)
+        .layer(TraceLayer::new());
     let report = consumer.build().unwrap().drain().await.unwrap();
 
     assert_eq!(
         (report.processed, report.failed, report.dead_lettered),
-        (1, 1, 1)
+        (1, 1, 2)
     );
     lines.text()
 }
@@ -150,5 +162,6 @@ async fn no_payload_is_logged_at_level_info() {
         .find(|line| line.contains("run failed"))
         .unwrap();
     assert!(failed.contains("handler=\"book_order\""), "{failed}");
+    assert!(lines.contains("`error_message` says where"), "{lines}");
     assert!(!lines.contains("canary"), "{lines}");
 }

@@ -15,6 +15,7 @@ use super::DEADLINE;
 on_every_database!(
     an_event_published_to_an_idle_consumer_is_handled_at_once,
     a_retry_that_is_due_soon_wakes_the_consumer,
+    a_retry_that_is_due_soon_wakes_a_consumer_that_has_looked_in_vain,
 );
 
 const MINUTES: Duration = Duration::from_mins(5);
@@ -60,4 +61,33 @@ async fn a_retry_that_is_due_soon_wakes_the_consumer<D: Database>() {
 
     let report = running.stop().await;
     assert_eq!((report.processed, report.failed), (2, 4), "{report}");
+}
+
+/// Each failure makes it look for due rows, and find none.
+async fn a_retry_that_is_due_soon_wakes_a_consumer_that_has_looked_in_vain<D: Database>() {
+    const IN_VAIN: u32 = 20;
+    let shop = Shop::<D>::open().await;
+    let script = Script::<D>::new().on_order(|mut call| {
+        async move {
+            match (call.event.number, call.meta.attempt) {
+                (IN_VAIN, 1) => Err(Failure::retry_after(Duration::from_millis(50), "not yet")),
+                (IN_VAIN, _) => call.write().await,
+                _ => Err(Failure::retry_after(MINUTES * 12, "not for long")),
+            }
+        }
+        .boxed()
+    });
+    let consumer = shop.consumer(script).poll_interval(MINUTES).block(MINUTES);
+    let running = Running::start(consumer.build().unwrap());
+    for number in 0..IN_VAIN {
+        shop.orders(number..number + 1).await;
+        let failed = u64::from(number) + 1;
+        eventually(DEADLINE, async || shop.counts().await.failed == failed).await;
+    }
+
+    shop.orders(IN_VAIN..IN_VAIN + 1).await;
+    eventually(DEADLINE, async || shop.counts().await.processed == 1).await;
+
+    running.stop().await;
+    assert_eq!(shop.effects().await, names([IN_VAIN]));
 }

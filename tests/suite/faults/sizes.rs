@@ -164,7 +164,6 @@ async fn m4_a_flood_of_malformed_entries_neither_grows_memory_nor_blocks_others(
 
     let site = Site::<Postgres>::start().await;
     let mut config = site.worker();
-    config.batch_size = 2;
     config.claim_idle = Duration::from_mins(5);
     flood(&site, 500, LARGE).await;
     let ids = site

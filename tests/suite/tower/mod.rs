@@ -1,5 +1,7 @@
 //! tower: layers around a consumer and around one handler, and what a cut call leaves behind.
 
+mod beside;
+mod handler_limits;
 mod isolation;
 mod layers;
 mod limits;

@@ -9,18 +9,29 @@ use crate::stream::Entry;
 /// value in turn. A lone `data` whose value begins with `*` is kept as RESP too, so bytes that
 /// begin with `*` always are.
 pub fn raw(entry: &Entry) -> Vec<u8> {
+    beginning(entry, usize::MAX)
+}
+
+/// The first bytes of those that [`raw`] gives, without making the others.
+pub(crate) fn beginning(entry: &Entry, most: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut add = |text: &[u8]| {
+        let room = most - bytes.len();
+        bytes.extend_from_slice(text.get(..room).unwrap_or(text));
+    };
     if let [(name, value)] = entry.fields.as_slice()
         && name == b"data"
         && !value.starts_with(b"*")
     {
-        return value.clone();
+        add(value);
+        return bytes;
     }
-    let mut bytes = format!("*{}\r\n", entry.fields.len() * 2).into_bytes();
+    add(format!("*{}\r\n", entry.fields.len() * 2).as_bytes());
     for (name, value) in &entry.fields {
         for text in [name, value] {
-            bytes.extend_from_slice(format!("${}\r\n", text.len()).as_bytes());
-            bytes.extend_from_slice(text);
-            bytes.extend_from_slice(b"\r\n");
+            add(format!("${}\r\n", text.len()).as_bytes());
+            add(text);
+            add(b"\r\n");
         }
     }
     bytes

@@ -34,7 +34,7 @@ use crate::{
         Retention, Row, UnitLost,
         batch::{arrivals_json, from_micros, leases_json, micros},
         database_error::{infrastructure, refuses_values},
-        record::{insertion, recovery},
+        record::{claimed, insertion, recovery},
         sealed::Sealed,
         task::uncut,
     },
@@ -281,15 +281,11 @@ impl Inbox for PgInbox {
             .bind(holder.name.clone())
             .bind(micros(holder.lease));
         let rows = self.rows("events could not be claimed", statement).await?;
-        let mut claimed = self.read(&rows, |row| {
+        let rows = self.read(&rows, |row| {
             let due: DateTime<Utc> = row.try_get("due")?;
-            Ok((due, record(row)?))
+            Ok((due, row.try_get("wait")?, record(row)?))
         })?;
-        claimed.sort_by_key(|(due, record)| (*due, record.id));
-        Ok(claimed
-            .into_iter()
-            .map(|(_, record)| record.into_row())
-            .collect())
+        Ok(claimed(rows))
     }
 
     async fn recover(&self, holder: &Holder) -> Result<Recovery, Error> {

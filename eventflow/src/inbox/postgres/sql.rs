@@ -139,7 +139,8 @@ const CLAIM: &str = "
         locked_until = {now} + $4 * INTERVAL '1 microsecond',
         lock_token = inbox.lock_token + 1, recovering = FALSE
     FROM waiting WHERE inbox.id = waiting.id
-    RETURNING {columns}, {due} AS due";
+    RETURNING {columns}, {due} AS due,
+        (EXTRACT(EPOCH FROM {due} - {now}) * 1000000)::bigint AS wait";
 
 /// `$1` consumer, `$2` holder, `$3` lease. Every expression sees the row as it was.
 const RECOVER: &str = "

@@ -32,7 +32,7 @@ use crate::{
         batch::{arrivals_json, from_micros, json, leases_json, micros},
         database_error::{infrastructure, refuses_values},
         identifier::Identifier,
-        record::{insertion, recovery},
+        record::{claimed, insertion, recovery},
         sealed::Sealed,
         task::uncut,
     },
@@ -255,15 +255,11 @@ impl Inbox for SqliteInbox {
                 statement,
             )
             .await?;
-        let mut claimed = self.read(&rows, |row| {
+        let rows = self.read(&rows, |row| {
             let due: i64 = row.try_get("due")?;
-            Ok((due, record(row)?))
+            Ok((due, row.try_get("wait")?, record(row)?))
         })?;
-        claimed.sort_by_key(|(due, record)| (*due, record.id));
-        Ok(claimed
-            .into_iter()
-            .map(|(_, record)| record.into_row())
-            .collect())
+        Ok(claimed(rows))
     }
 
     async fn recover(&self, holder: &Holder) -> Result<Recovery, Error> {

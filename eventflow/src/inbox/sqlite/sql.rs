@@ -111,7 +111,7 @@ const CLAIM: &str = "
         SELECT id FROM {table}
         WHERE consumer = $1 AND status IN ('pending', 'failed') AND {due} {horizon}
         ORDER BY {due}, id LIMIT $2)
-    RETURNING {columns}, {due} AS due";
+    RETURNING {columns}, {due} AS due, {due} - {now} AS wait";
 
 /// `$1` consumer, `$2` holder, `$3` lease. Every expression sees the row as it was.
 const RECOVER: &str = "

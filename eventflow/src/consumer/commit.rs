@@ -1,0 +1,53 @@
+//! The end of a unit of work: its rows' next states, and the commit.
+
+use super::engine::Engine;
+use crate::{
+    fail_point::{self, Point},
+    inbox::{Inbox, Lease, Settlement, Status, Unit, UnitLost},
+};
+
+/// A unit that was lost at its end.
+pub(super) struct Uncommitted {
+    pub(super) lost: UnitLost,
+    /// The row that is another worker's by now.
+    pub(super) overtaken: Option<Lease>,
+}
+
+impl<E: Into<UnitLost>> From<E> for Uncommitted {
+    fn from(lost: E) -> Self {
+        Self {
+            lost: lost.into(),
+            overtaken: None,
+        }
+    }
+}
+
+/// Commits together: the handlers' writes, and their rows' next states.
+pub(super) async fn commit<Src, I>(
+    engine: &Engine<Src, I>,
+    mut unit: I::Unit,
+    settlements: &[Settlement],
+) -> Result<(), Uncommitted>
+where
+    Src: Send + Sync + 'static,
+    I: Inbox,
+{
+    fail_point::reach(Point::BeforeSettle).await?;
+    let settled = unit.settle(settlements).await?;
+    let overtaken = settlements.iter().find(|settlement| {
+        settlement.status == Status::Processed && !settled.contains(&settlement.lease)
+    });
+    if let Some(settlement) = overtaken {
+        // Another owner exists: its run counts, so this one's writes must not be stored.
+        engine.note_lease_lost(settlement.lease);
+        return Err(Uncommitted {
+            lost: UnitLost::lease_lost(),
+            overtaken: Some(settlement.lease),
+        });
+    }
+    fail_point::reach(Point::BeforeCommit).await?;
+    unit.commit().await?;
+    fail_point::reach(Point::AfterSettleCommit).await?;
+    engine.note_settled(settlements, &settled);
+    Ok(())
+}
