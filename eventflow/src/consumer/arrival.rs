@@ -104,14 +104,14 @@ pub(super) fn quarantine(row: Uuid, entry: &Entry, reason: &str) -> Arrival {
         stream_id: Some(entry.id.id.clone()),
         attempt: 1,
     };
-    let bytes = entry.bytes();
-    let (raw, reason) = if bytes > WHOLE {
-        let kept = format!("of the entry's {bytes} bytes the first {BEGINNING} are kept");
-        let reason = format!("{reason}; {kept}");
-        (wire::beginning(entry, BEGINNING), reason)
-    } else {
-        (wire::raw(entry), reason.to_owned())
-    };
+    let mut raw = wire::beginning(entry, WHOLE + 1);
+    let mut reason = reason.to_owned();
+    if raw.len() > WHOLE {
+        let bytes = entry.bytes();
+        reason = format!("{reason}; of the entry's {bytes} bytes the first {BEGINNING} are kept");
+        raw.truncate(BEGINNING);
+        raw.shrink_to_fit();
+    }
     Arrival {
         id: row,
         metadata,

@@ -78,7 +78,7 @@ where
     /// How many entries are read, and rows claimed, at once. Default: 100; 1 to 10 000.
     ///
     /// Two batches may wait in the process. Larger batches cost fewer round trips and more leases
-    /// to recover after a crash. After large entries fewer are read at once, about 8 MiB of them; the
+    /// to recover after a crash. After large entries fewer are read at once, about 4 MiB of them; the
     /// first read holds a whole batch in memory, however large its entries are: where producers are
     /// not trusted, the server's `proto-max-bulk-len` limits them.
     pub fn batch_size(mut self, entries: usize) -> Self {

@@ -52,7 +52,7 @@ struct Portion {
 
 impl Portion {
     /// How many bytes of entries a batch should have, unless a single entry has more.
-    const BYTES: usize = 8 * 1024 * 1024;
+    const BYTES: usize = 4 * 1024 * 1024;
 
     const fn new(most: usize) -> Self {
         Self {

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// How many bytes of events one statement carries, unless a single event is larger.
-const STATEMENT_BYTES: usize = 8 * 1024 * 1024;
+const STATEMENT_BYTES: usize = 2 * 1024 * 1024;
 
 /// An entry that is to become a row.
 struct Arriving<'b> {
@@ -312,8 +312,8 @@ mod tests {
 
     #[test]
     fn a_batch_is_stored_in_parts_that_a_statement_carries() {
-        const MIB: usize = 1024 * 1024;
-        let entries = [1, 7 * MIB, MIB, 9 * MIB, 1, 1].map(entry_of);
+        const PART: usize = STATEMENT_BYTES / 8;
+        let entries = [1, 7 * PART, PART, 9 * PART, 1, 1].map(entry_of);
         let batch = entries.iter().map(|entry| Arriving {
             entry,
             kind: Kind::Malformed,
@@ -331,7 +331,7 @@ mod tests {
             .collect();
         assert_eq!(
             sizes,
-            [vec![1, 7 * MIB], vec![MIB], vec![9 * MIB], vec![1, 1]]
+            [vec![1, 7 * PART], vec![PART], vec![9 * PART], vec![1, 1]]
         );
     }
 }
