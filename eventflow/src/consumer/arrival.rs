@@ -35,6 +35,7 @@ pub(super) enum Kind {
 
 /// What an entry's row is to hold.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "almost every entry is an event")]
 pub(super) enum Content {
     Event(Arrival),
     /// The entry's bytes, which are copied only while they are stored, and why.

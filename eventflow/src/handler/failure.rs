@@ -111,7 +111,7 @@ impl fmt::Debug for Failure {
         f.debug_struct("Failure")
             .field("kind", &self.kind)
             .field("error", &self.error)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

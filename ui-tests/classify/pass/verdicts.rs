@@ -18,7 +18,22 @@ enum StockError {
     #[error(transparent)]
     #[classify(transparent)]
     Decode(#[from] eventflow::DecodeError),
+    #[error("the shelf is broken")]
+    Shelf {
+        #[source]
+        cause: Box<dyn std::error::Error + Send + Sync>,
+        shelf: u32,
+    },
+    #[error("the door is stuck")]
+    Door(#[source] Option<std::io::Error>),
+    #[error(transparent)]
+    Read(#[from] std::io::Error),
 }
+
+#[derive(Debug, thiserror::Error, Classify)]
+#[error(transparent)]
+#[classify(retry_after = "1s")]
+struct Wrapped(#[from] std::fmt::Error);
 
 #[derive(Debug, thiserror::Error, Classify)]
 #[error("the card was refused")]
@@ -42,6 +57,10 @@ fn main() {
         (StockError::SoldOut("x".to_owned()).classify(), FailureKind::DeadLetter),
         (StockError::Closed.classify(), FailureKind::RetryAfter(Duration::from_secs(30))),
         (StockError::from(decode).classify(), FailureKind::DeadLetter),
+        (StockError::Shelf { cause: "no".into(), shelf: 1 }.classify(), FailureKind::Retry),
+        (StockError::Door(None).classify(), FailureKind::Retry),
+        (StockError::Read(std::io::ErrorKind::NotFound.into()).classify(), FailureKind::Retry),
+        (Wrapped(std::fmt::Error).classify(), FailureKind::RetryAfter(Duration::from_secs(1))),
         (Refused.classify(), FailureKind::DeadLetter),
         (Generic(1).classify(), FailureKind::Retry),
     ];
