@@ -2,6 +2,7 @@
 
 mod adoption;
 mod connections;
+mod costs;
 mod fixture;
 mod locks;
 mod model;
