@@ -281,7 +281,8 @@ pub trait Inbox: sealed::Sealed + Clone + fmt::Debug + Send + Sync + 'static {
     /// call it at once.
     fn migrate(&self) -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// Checks that the table is there with all its columns.
+    /// Checks that the table is there, with all its columns and what keeps an event from being
+    /// stored twice.
     fn check_schema(&self) -> impl Future<Output = Result<(), Error>> + Send;
 
     /// The same inbox with connections for what a consumer asks.

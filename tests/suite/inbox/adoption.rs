@@ -9,6 +9,7 @@ use super::{CONSUMER, Fixture, holder, insert, on_each_database};
 on_each_database! {
     a_table_of_a_newer_version_is_used_as_it_is,
     a_missing_column_is_named,
+    a_missing_unique_index_is_named,
 }
 
 /// The two forms of the Python package's table: its README's, and SQLAlchemy's without defaults.
@@ -180,5 +181,38 @@ async fn a_missing_column_is_named(fixture: impl Fixture) {
         let message = error.to_string();
         assert!(message.contains("`causation_id`"), "{message}");
         assert!(message.contains("event_inbox"), "{message}");
+    }
+}
+
+/// Without it no event could be stored, and each would be read again for ever.
+async fn a_missing_unique_index_is_named(fixture: impl Fixture) {
+    // What looks like it, but does not keep an event from being stored twice.
+    fixture
+        .change(
+            "ALTER TABLE event_inbox RENAME TO old;
+             CREATE TABLE event_inbox AS SELECT * FROM old WHERE FALSE;
+             CREATE INDEX plain ON event_inbox (consumer, event_id);
+             CREATE UNIQUE INDEX partial ON event_inbox (consumer, event_id) WHERE payload IS NULL;
+             CREATE UNIQUE INDEX longer ON event_inbox (consumer, event_id, stream_id);
+             CREATE UNIQUE INDEX other ON event_inbox (event_type, event_id)",
+        )
+        .await;
+    let inbox = fixture.inbox();
+
+    for checked in [inbox.check_schema().await, inbox.migrate().await] {
+        let error = checked.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Schema);
+        let message = error.to_string();
+        let (_, advice) = message.split_once('`').unwrap();
+        let (sql, _) = advice.split_once('`').unwrap();
+        assert!(sql.starts_with("CREATE UNIQUE INDEX"), "{message}");
+    }
+    let message = inbox.check_schema().await.unwrap_err().to_string();
+    fixture.change(message.split('`').nth(1).unwrap()).await;
+    inbox.check_schema().await.unwrap();
+    for rows in [1, 0] {
+        let once = "INSERT INTO event_inbox (consumer, event_id) VALUES ('a', '1')
+            ON CONFLICT (consumer, event_id) DO NOTHING";
+        assert_eq!(fixture.change(once).await, rows);
     }
 }

@@ -1,8 +1,12 @@
-//! Creates the table, adopts one of the Python package's, and checks it.
+//! Creates the table, or adopts one of the Python package's.
 
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
-use super::{failed, sql::Table};
+use super::{
+    check::{check, columns},
+    failed,
+    sql::Table,
+};
 use crate::{
     error::{Error, ErrorKind},
     fail_point::{self, Point},
@@ -14,34 +18,6 @@ const ADOPT: &str = include_str!("../../../migrations/postgres/0001_adopt.sql");
 
 /// The version that this crate's files lead to.
 const VERSION: i32 = 1;
-
-/// Every column that the statements name.
-const COLUMNS: [&str; 24] = [
-    "id",
-    "event_id",
-    "stream_id",
-    "event_type",
-    "aggregate_id",
-    "correlation_id",
-    "occurred_on",
-    "payload",
-    "status",
-    "retry_count",
-    "max_retries",
-    "received_at",
-    "processed_at",
-    "next_retry_at",
-    "error_message",
-    "last_error_at",
-    "causation_id",
-    "headers",
-    "raw",
-    "consumer",
-    "locked_by",
-    "locked_until",
-    "lock_token",
-    "recovering",
-];
 
 /// The SQL that creates the table and its indexes.
 pub(super) fn schema_sql(table: &Table) -> String {
@@ -188,29 +164,6 @@ async fn record(connection: &mut PgConnection, table: &Table) -> Result<(), sqlx
     recorded.execute(connection).await.map(|_| ())
 }
 
-/// Checks that the table has every column.
-pub(super) async fn check(connection: &mut PgConnection, table: &Table) -> Result<(), Error> {
-    let there = columns(connection, table).await?;
-    if there.is_empty() {
-        return Err(Error::new(
-            ErrorKind::Schema,
-            format!("there is no table {table}; call `migrate()`, or apply `schema_sql()`"),
-        ));
-    }
-    let missing = COLUMNS
-        .into_iter()
-        .find(|&column| !there.iter().any(|there| there == column));
-    match missing {
-        None => Ok(()),
-        Some(column) => Err(Error::new(
-            ErrorKind::Schema,
-            format!(
-                "table {table} has no column `{column}`: it is the Python package's, or older than this version; call `migrate()`"
-            ),
-        )),
-    }
-}
-
 fn owner_needed(table: &Table) -> Error {
     Error::new(
         ErrorKind::Schema,
@@ -218,15 +171,4 @@ fn owner_needed(table: &Table) -> Error {
             "table {table} is the Python package's; name the service that owns its rows with `PgInbox::builder(…).consumer(\"…\")`: the group of its stream"
         ),
     )
-}
-
-async fn columns(connection: &mut PgConnection, table: &Table) -> Result<Vec<String>, Error> {
-    sqlx::query_scalar(
-        "SELECT attname::text FROM pg_attribute
-         WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped",
-    )
-    .bind(table.to_string())
-    .fetch_all(connection)
-    .await
-    .map_err(|error| failed(format!("table {table} could not be looked at"), error))
 }

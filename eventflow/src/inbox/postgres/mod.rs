@@ -4,6 +4,7 @@
 //! share a table: rows are claimed with `SKIP LOCKED`, so none waits for another.
 
 mod builder;
+mod check;
 mod connection;
 mod migrate;
 mod row;
@@ -193,7 +194,7 @@ impl Inbox for PgInbox {
         let (pool, settings) = (self.pool.clone(), Arc::clone(&self.settings));
         uncut(async move {
             let mut connection = connection(&pool).await?;
-            migrate::check(&mut connection, &settings.table).await
+            check::check(&mut connection, &settings.table).await
         })
         .await
     }
