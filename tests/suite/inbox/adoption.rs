@@ -77,27 +77,6 @@ async fn both_forms_of_pythons_table_are_adopted_with_their_rows() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_migrations_at_once_make_one_table() {
-    let database = Database::create().await;
-    let inboxes = (0..10).map(|_| {
-        let builder = PgInbox::builder(database.url())
-            .schema("shop")
-            .table("order");
-        tokio::spawn(async move { builder.connect().await.unwrap().migrate().await })
-    });
-    for migration in inboxes.collect::<Vec<_>>() {
-        migration.await.unwrap().unwrap();
-    }
-
-    let mut connection = PgConnection::connect(database.url()).await.unwrap();
-    let versions: Vec<i32> = sqlx::query_scalar("SELECT version FROM shop.order_migrations")
-        .fetch_all(&mut connection)
-        .await
-        .unwrap();
-    assert_eq!(versions, [1]);
-}
-
 #[tokio::test]
 async fn schema_sql_is_what_migrate_makes() {
     let shape = async |database: &Database| -> Vec<String> {

@@ -5,6 +5,7 @@ mod connections;
 mod costs;
 mod fixture;
 mod locks;
+mod migrations;
 mod model;
 mod names;
 mod rows;

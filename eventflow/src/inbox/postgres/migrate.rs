@@ -10,6 +10,7 @@ use super::{
 use crate::{
     error::{Error, ErrorKind},
     fail_point::{self, Point},
+    inbox::identifier::Identifier,
 };
 
 const INBOX: &str = include_str!("../../../migrations/postgres/0001_inbox.sql");
@@ -24,6 +25,7 @@ pub(super) fn schema_sql(table: &Table) -> String {
     format!("{}\n{}", named(INBOX, table), named(INDEXES, table))
 }
 
+/// The SQL that adopts a table, for a session where a backslash is a letter of a literal.
 fn adopt_sql(table: &Table, consumer: &str) -> String {
     let consumer = format!("'{}'", consumer.replace('\'', "''"));
     // The owner's name comes last: nothing in it is a place for another name.
@@ -49,7 +51,8 @@ fn named(template: &str, table: &Table) -> String {
 }
 
 /// Creates what is missing, one process at a time: others wait for the lock, and then find it
-/// done. The lock is the transaction's, so it works through a pooler.
+/// done, since each statement sees what was committed before it. The lock is the transaction's, so
+/// it works through a pooler.
 pub(super) async fn migrate(
     connection: &mut PgConnection,
     table: &Table,
@@ -57,12 +60,16 @@ pub(super) async fn migrate(
 ) -> Result<(), Error> {
     let failed = |error| failed(format!("table {table} could not be prepared"), error);
     let mut transaction = connection
-        .begin_with("BEGIN READ WRITE")
+        .begin_with("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
         .await
         .map_err(failed)?;
     // Another process's migration may take longer than a statement of ours ever should.
     transaction
-        .execute("SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0")
+        .execute(
+            "SET LOCAL lock_timeout = 0;
+             SET LOCAL statement_timeout = 0;
+             SET LOCAL standard_conforming_strings = on",
+        )
         .await
         .map_err(failed)?;
     lock(&mut transaction, table).await.map_err(failed)?;
@@ -90,17 +97,14 @@ pub(super) async fn migrate(
     transaction.commit().await.map_err(failed)
 }
 
+/// Waits for other processes that migrate the table.
 async fn lock(connection: &mut PgConnection, table: &Table) -> Result<(), sqlx::Error> {
+    let schema = table.schema.as_ref().map(Identifier::as_str);
     sqlx::query(
         "SELECT pg_advisory_xact_lock(
             hashtextextended('eventflow:' || COALESCE($1, current_schema()) || '.' || $2, 0))",
     )
-    .bind(
-        table
-            .schema
-            .as_ref()
-            .map(|schema| schema.as_str().to_owned()),
-    )
+    .bind(schema.map(str::to_owned))
     .bind(table.name.as_str())
     .execute(connection)
     .await
@@ -108,21 +112,33 @@ async fn lock(connection: &mut PgConnection, table: &Table) -> Result<(), sqlx::
 }
 
 /// Looks first: who may not create schemas may still use one that is there.
+///
+/// Processes with other tables may want the same schema at once. Only they wait here, not those
+/// that find it: the adoption of a large table must not keep the others from starting.
 async fn create_schema(connection: &mut PgConnection, table: &Table) -> Result<(), sqlx::Error> {
     let Some(schema) = &table.schema else {
         return Ok(());
     };
-    let there: bool =
-        sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)")
-            .bind(schema.as_str())
-            .fetch_one(&mut *connection)
-            .await?;
-    if !there {
+    if is_there(connection, schema).await? {
+        return Ok(());
+    }
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('eventflow:' || $1, 0))")
+        .bind(schema.as_str())
+        .execute(&mut *connection)
+        .await?;
+    if !is_there(connection, schema).await? {
         connection
             .execute(AssertSqlSafe(format!("CREATE SCHEMA {schema}")))
             .await?;
     }
     Ok(())
+}
+
+async fn is_there(connection: &mut PgConnection, schema: &Identifier) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)")
+        .bind(schema.as_str())
+        .fetch_one(connection)
+        .await
 }
 
 /// The table that records what was applied.
