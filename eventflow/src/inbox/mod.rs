@@ -249,9 +249,11 @@ pub struct Retention {
     pub dead_letter: Duration,
 }
 
-/// What a consumer asks of its inbox's connections.
+/// What a consumer asks of its inbox.
 #[derive(Debug, Clone, Copy)]
-pub struct Demand {
+pub struct Demand<'a> {
+    /// Its name: the service that owns its rows.
+    pub consumer: &'a str,
     /// Connections that may be in use at once.
     pub connections: u32,
     /// The longest time for which a handler may hold a transaction.
@@ -288,8 +290,9 @@ pub trait Inbox: sealed::Sealed + Clone + fmt::Debug + Send + Sync + 'static {
     /// The same inbox with connections for what a consumer asks.
     ///
     /// # Errors
-    /// If the connections are the user's own pool and too few.
-    fn sized_for(&self, demand: Demand) -> Result<Self, Error>;
+    /// If the connections are the user's own pool and too few, or if the inbox's rows belong to
+    /// another service.
+    fn sized_for(&self, demand: Demand<'_>) -> Result<Self, Error>;
 
     /// Stores arrivals in one statement; an event that is there already is left as it is.
     fn insert(

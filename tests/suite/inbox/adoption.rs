@@ -1,7 +1,10 @@
 //! Tables: made, adopted, refused.
 
 use eventflow::{ErrorKind, Inbox as _, inbox::Due, prelude::*};
-use eventflow_tests::postgres::Database;
+use eventflow_tests::{
+    postgres::Database,
+    shop::{Postgres, Script, router},
+};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
 use super::{CONSUMER, Fixture, holder, insert, on_each_database};
@@ -107,6 +110,69 @@ async fn schema_sql_is_what_migrate_makes() {
     let inbox = PgInbox::connect(by_hand.url()).await.unwrap();
     inbox.check_schema().await.unwrap();
     inbox.migrate().await.unwrap();
+}
+
+/// Python's table, adopted for one service.
+async fn adopted(owner: &str) -> (Database, PgInbox) {
+    let database = Database::create().await;
+    let mut connection = PgConnection::connect(database.url()).await.unwrap();
+    let table = AssertSqlSafe(python_table(FORMS[0]));
+    connection.execute(table).await.unwrap();
+    let inbox = PgInbox::builder(database.url()).consumer(owner);
+    let inbox = inbox.connect().await.unwrap();
+    inbox.migrate().await.unwrap();
+    (database, inbox)
+}
+
+#[tokio::test]
+async fn a_table_keeps_its_owner() {
+    let owner = r"o'bri\en";
+    let (database, inbox) = adopted(owner).await;
+    let unnamed = PgInbox::connect(database.url()).await.unwrap();
+    let other = PgInbox::builder(database.url()).consumer("shipping");
+    let other = other.connect().await.unwrap();
+
+    inbox.migrate().await.unwrap();
+    unnamed.migrate().await.unwrap();
+    let error = other.migrate().await.unwrap_err();
+
+    assert_eq!(error.kind(), ErrorKind::Schema);
+    let message = error.to_string();
+    assert!(message.contains(owner), "{message}");
+    assert!(message.contains("shipping"), "{message}");
+    assert_eq!(inbox.counts(owner).await.unwrap().pending, 1);
+}
+
+/// The rows that are adopted, and Python's later ones, would wait for a consumer that never comes.
+#[tokio::test]
+async fn a_consumer_that_is_not_the_owner_is_refused() {
+    let (database, inbox) = adopted("billing").await;
+    let stream = || MemoryStream::new("orders").group("billing");
+    let service = || router::<Postgres>(Script::new());
+
+    let consumer = Consumer::builder(stream(), inbox.clone(), service());
+    drop(consumer.build().unwrap());
+    let consumer = Consumer::builder(stream(), inbox, service()).name("shipping");
+    let error = consumer.build().unwrap_err();
+
+    assert_eq!(error.kind(), ErrorKind::Configuration);
+    let message = error.to_string();
+    assert!(message.contains("`billing`"), "{message}");
+    assert!(message.contains("`shipping`"), "{message}");
+    let unnamed = PgInbox::connect(database.url()).await.unwrap();
+    let consumer = Consumer::builder(stream(), unnamed, service()).name("shipping");
+    drop(consumer.build().unwrap());
+}
+
+#[tokio::test]
+async fn an_owner_needs_a_name() {
+    // Nothing listens there: a name is refused before anything is sent.
+    let builder = PgInbox::builder("postgres://127.0.0.1:1/shop").consumer("");
+
+    let error = builder.connect().await.unwrap_err();
+
+    assert_eq!(error.kind(), ErrorKind::Configuration);
+    assert!(error.to_string().contains("consumer"), "{error}");
 }
 
 #[tokio::test]

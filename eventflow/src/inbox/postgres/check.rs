@@ -64,6 +64,41 @@ pub(super) async fn check(connection: &mut PgConnection, table: &Table) -> Resul
     Ok(())
 }
 
+/// Checks that a service which is named as the table's owner is the one that adopted it: to the
+/// other's consumer the rows would not exist.
+///
+/// To be run where a backslash is a letter of a literal.
+pub(super) async fn check_owner(
+    connection: &mut PgConnection,
+    table: &Table,
+    named: &str,
+) -> Result<(), Error> {
+    let default: Option<String> = sqlx::query_scalar(
+        "SELECT pg_get_expr(adbin, adrelid)
+         FROM pg_attrdef JOIN pg_attribute ON attrelid = adrelid AND attnum = adnum
+         WHERE adrelid = to_regclass($1) AND attname = 'consumer'",
+    )
+    .bind(table.to_string())
+    .fetch_optional(connection)
+    .await
+    .map_err(|error| not_seen(table, error))?;
+    match default.as_deref().and_then(literal) {
+        Some(owner) if owner != named => Err(Error::new(
+            ErrorKind::Schema,
+            format!(
+                "table {table} belongs to service `{owner}`, and not to `{named}`, which `PgInbox::builder(…).consumer(\"…\")` names; name `{owner}` there, or none"
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The text of an expression like `'billing'::character varying`; `None` if it is another one.
+fn literal(expression: &str) -> Option<String> {
+    let (text, _) = expression.strip_prefix('\'')?.rsplit_once("'::")?;
+    Some(text.replace("''", "'"))
+}
+
 /// Whether the insert finds the index that it names in `ON CONFLICT`.
 async fn stores_once(connection: &mut PgConnection, table: &Table) -> Result<bool, Error> {
     sqlx::query_scalar(

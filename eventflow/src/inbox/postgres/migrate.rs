@@ -3,7 +3,7 @@
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
 use super::{
-    check::{check, columns},
+    check::{check, check_owner, columns},
     failed,
     sql::Table,
 };
@@ -93,6 +93,9 @@ pub(super) async fn migrate(
         record(&mut transaction, table).await.map_err(failed)?;
     }
     check(&mut transaction, table).await?;
+    if let Some(consumer) = consumer {
+        check_owner(&mut transaction, table, consumer).await?;
+    }
     fail_point::reach(Point::InMigration).await?;
     transaction.commit().await.map_err(failed)
 }
