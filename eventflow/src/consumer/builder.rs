@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Connections beside the workers': one for the recovery lane, one for everything short.
-const CONNECTIONS_BESIDE_WORKERS: u32 = 2;
+pub(super) const CONNECTIONS_BESIDE_WORKERS: u32 = 2;
 
 /// Builds a [`Consumer`]; made by [`Consumer::builder`].
 #[must_use = "call `build` to get the consumer"]
