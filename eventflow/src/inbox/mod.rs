@@ -103,7 +103,7 @@ pub struct Arrival {
     /// Its payload.
     pub payload: Payload,
     /// The bytes that are kept beside the payload: those of an entry that could not be read, or a
-    /// payload that the column refuses, which then is `{}`.
+    /// payload that the column does not take, which then is `{}`.
     pub raw: Option<Vec<u8>>,
     /// What is to become of it.
     pub admission: Admission,

@@ -4,6 +4,7 @@ mod adoption;
 mod connections;
 mod costs;
 mod fixture;
+mod isolation;
 mod locks;
 mod migrations;
 mod model;
