@@ -112,6 +112,22 @@ async fn schema_sql_is_what_migrate_makes() {
     inbox.migrate().await.unwrap();
 }
 
+/// An insert cannot name it in `ON CONFLICT`.
+#[tokio::test]
+async fn a_deferrable_constraint_is_not_the_unique_index() {
+    let database = Database::create().await;
+    let inbox = PgInbox::connect(database.url()).await.unwrap();
+    inbox.migrate().await.unwrap();
+    let mut connection = PgConnection::connect(database.url()).await.unwrap();
+    let defer = "ALTER TABLE event_inbox DROP CONSTRAINT uq_event_inbox_event,
+        ADD UNIQUE (consumer, event_id) DEFERRABLE";
+    connection.execute(defer).await.unwrap();
+
+    let error = inbox.check_schema().await.unwrap_err();
+
+    assert_eq!(error.kind(), ErrorKind::Schema);
+}
+
 /// Python's table, adopted for one service.
 async fn adopted(owner: &str) -> (Database, PgInbox) {
     let database = Database::create().await;
