@@ -31,7 +31,7 @@ CREATE TABLE {table} (
 CREATE INDEX {ix_due} ON {table} (consumer, COALESCE(next_retry_at, received_at), id)
     WHERE status IN ('pending', 'failed');
 
-CREATE INDEX {ix_lapsed} ON {table} (consumer, locked_until)
+CREATE INDEX {ix_lapsed} ON {table} (consumer, COALESCE(locked_until, 0), id)
     WHERE status = 'processing';
 
 CREATE INDEX {ix_processed} ON {table} (consumer, processed_at)

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Connections beside the workers': one for the recovery lane, one for everything short.
-const CONNECTIONS_BESIDE_WORKERS: u32 = 2;
+pub(super) const CONNECTIONS_BESIDE_WORKERS: u32 = 2;
 
 /// Builds a [`Consumer`]; made by [`Consumer::builder`].
 #[must_use = "call `build` to get the consumer"]
@@ -179,8 +179,8 @@ where
     /// Builds the consumer.
     ///
     /// # Errors
-    /// If a setting is out of range, or the inbox has a pool of the user's that is too small for
-    /// the workers.
+    /// If a setting is out of range, if the inbox has a pool of the user's that is too small for
+    /// the workers, or if it names another service as the owner of its rows.
     pub fn build(self) -> Result<Consumer<Src, I>>
     where
         S: Service<Delivery<I>> + Send + 'static,
@@ -192,6 +192,7 @@ where
         let dispatcher = Dispatcher::new(self.service, self.routes, settings.handler_timeout);
         let workers = u32::try_from(settings.workers).unwrap_or(u32::MAX);
         let inbox = self.inbox.sized_for(Demand {
+            consumer: &settings.name,
             connections: workers.saturating_add(CONNECTIONS_BESIDE_WORKERS),
             longest_handler: dispatcher.longest_handler(),
         })?;

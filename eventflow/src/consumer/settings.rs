@@ -137,3 +137,96 @@ impl Settings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::builder::CONNECTIONS_BESIDE_WORKERS, *};
+
+    const README: &str = include_str!("../../../README.md");
+
+    fn words(time: Duration) -> String {
+        match time.as_secs() {
+            days if days >= 86_400 && days.is_multiple_of(86_400) => {
+                format!("{} days", days / 86_400)
+            }
+            minutes if minutes > 60 && minutes.is_multiple_of(60) => {
+                format!("{} min", minutes / 60)
+            }
+            seconds => format!("{seconds} s"),
+        }
+    }
+
+    /// The default of each method of the builder, in the README's words, as a new consumer has it.
+    fn defaults() -> Vec<(&'static str, String)> {
+        let settings = Settings::new("billing".to_owned());
+        let Settings {
+            backoff, limits, ..
+        } = settings;
+        let (base, cap) = (backoff.ceiling(1), backoff.ceiling(u32::MAX));
+        assert_eq!(backoff.ceiling(2), base * 2);
+        assert_ne!(backoff, backoff.without_jitter());
+        let mebibytes = limits.largest_payload() / (1024 * 1024);
+        assert_eq!(limits.largest_payload(), mebibytes * 1024 * 1024);
+        assert_eq!(settings.name, "billing");
+        assert_eq!(settings.unknown_events, UnknownEvents::DeadLetter);
+        vec![
+            ("name", "the stream's group".to_owned()),
+            ("batch_size", settings.batch_size.to_string()),
+            ("block", words(settings.block)),
+            ("workers", settings.workers.to_string()),
+            ("max_retries", settings.max_retries.to_string()),
+            (
+                "backoff",
+                format!(
+                    "{}, doubling, at most {}, full jitter",
+                    words(base),
+                    words(cap)
+                ),
+            ),
+            ("handler_timeout", words(settings.handler_timeout)),
+            (
+                "lease",
+                format!(
+                    "{}, extended each {}",
+                    words(settings.lease),
+                    words(settings.lease / 3)
+                ),
+            ),
+            ("claim_idle", words(settings.claim_idle)),
+            ("grace", words(settings.grace)),
+            ("payload_limit", format!("{mebibytes} MiB")),
+            ("keep_processed", words(settings.retention.processed)),
+            ("keep_dead_letters", words(settings.retention.dead_letter)),
+            ("unknown_events", "dead letter".to_owned()),
+            ("poll_interval", words(settings.poll_interval)),
+        ]
+    }
+
+    /// The first two columns of the table that follows a line of the README.
+    fn table(line: &str) -> Vec<(&'static str, String)> {
+        let (_, after) = README.split_once(line).unwrap();
+        let rows = after.lines().skip_while(|line| !line.starts_with("| `"));
+        rows.map_while(|row| {
+            let mut cells = row.strip_prefix("| `")?.split(" | ");
+            let method = cells.next()?.trim_end_matches('`');
+            Some((method, cells.next()?.to_owned()))
+        })
+        .collect()
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_readme() {
+        assert_eq!(
+            table("`Consumer::builder(stream, inbox, service)`:"),
+            defaults()
+        );
+    }
+
+    #[test]
+    fn the_pool_is_as_the_readme_says() {
+        let inbox = table("`PgInbox::builder(url)`, `PgInbox::with_pool(pool)`");
+        let pool = format!("workers + {CONNECTIONS_BESIDE_WORKERS}");
+
+        assert!(inbox.contains(&("max_connections", pool)), "{inbox:?}");
+    }
+}

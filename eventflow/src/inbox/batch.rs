@@ -31,7 +31,7 @@ struct ArrivalRecord<'a> {
     error_message: Option<String>,
 }
 
-/// Writes a batch of arrivals. A payload that the column refuses is kept as bytes.
+/// Writes a batch of arrivals. A payload that is not for the column is kept as bytes.
 pub(crate) fn arrivals_json(
     arrivals: &[Arrival],
     refused: fn(&str) -> bool,

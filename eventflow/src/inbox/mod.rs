@@ -103,7 +103,7 @@ pub struct Arrival {
     /// Its payload.
     pub payload: Payload,
     /// The bytes that are kept beside the payload: those of an entry that could not be read, or a
-    /// payload that the column refuses, which then is `{}`.
+    /// payload that the column does not take, which then is `{}`.
     pub raw: Option<Vec<u8>>,
     /// What is to become of it.
     pub admission: Admission,
@@ -251,9 +251,11 @@ pub struct Retention {
     pub dead_letter: Duration,
 }
 
-/// What a consumer asks of its inbox's connections.
+/// What a consumer asks of its inbox.
 #[derive(Debug, Clone, Copy)]
-pub struct Demand {
+pub struct Demand<'a> {
+    /// Its name: the service that owns its rows.
+    pub consumer: &'a str,
     /// Connections that may be in use at once.
     pub connections: u32,
     /// The longest time for which a handler may hold a transaction.
@@ -283,14 +285,16 @@ pub trait Inbox: sealed::Sealed + Clone + fmt::Debug + Send + Sync + 'static {
     /// call it at once.
     fn migrate(&self) -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// Checks that the table is there with all its columns.
+    /// Checks that the table is there, with all its columns and what keeps an event from being
+    /// stored twice.
     fn check_schema(&self) -> impl Future<Output = Result<(), Error>> + Send;
 
     /// The same inbox with connections for what a consumer asks.
     ///
     /// # Errors
-    /// If the connections are the user's own pool and too few.
-    fn sized_for(&self, demand: Demand) -> Result<Self, Error>;
+    /// If the connections are the user's own pool and too few, or if the inbox's rows belong to
+    /// another service.
+    fn sized_for(&self, demand: Demand<'_>) -> Result<Self, Error>;
 
     /// Stores arrivals in one statement; an event that is there already is left as it is.
     fn insert(

@@ -1,7 +1,10 @@
 //! Tables: made, adopted, refused.
 
 use eventflow::{ErrorKind, Inbox as _, inbox::Due, prelude::*};
-use eventflow_tests::postgres::Database;
+use eventflow_tests::{
+    postgres::Database,
+    shop::{Postgres, Script, router},
+};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
 use super::{CONSUMER, Fixture, holder, insert, on_each_database};
@@ -9,6 +12,7 @@ use super::{CONSUMER, Fixture, holder, insert, on_each_database};
 on_each_database! {
     a_table_of_a_newer_version_is_used_as_it_is,
     a_missing_column_is_named,
+    a_missing_unique_index_is_named,
 }
 
 /// The two forms of the Python package's table: its README's, and SQLAlchemy's without defaults.
@@ -76,27 +80,6 @@ async fn both_forms_of_pythons_table_are_adopted_with_their_rows() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_migrations_at_once_make_one_table() {
-    let database = Database::create().await;
-    let inboxes = (0..10).map(|_| {
-        let builder = PgInbox::builder(database.url())
-            .schema("shop")
-            .table("order");
-        tokio::spawn(async move { builder.connect().await.unwrap().migrate().await })
-    });
-    for migration in inboxes.collect::<Vec<_>>() {
-        migration.await.unwrap().unwrap();
-    }
-
-    let mut connection = PgConnection::connect(database.url()).await.unwrap();
-    let versions: Vec<i32> = sqlx::query_scalar("SELECT version FROM shop.order_migrations")
-        .fetch_all(&mut connection)
-        .await
-        .unwrap();
-    assert_eq!(versions, [1]);
-}
-
 #[tokio::test]
 async fn schema_sql_is_what_migrate_makes() {
     let shape = async |database: &Database| -> Vec<String> {
@@ -127,6 +110,85 @@ async fn schema_sql_is_what_migrate_makes() {
     let inbox = PgInbox::connect(by_hand.url()).await.unwrap();
     inbox.check_schema().await.unwrap();
     inbox.migrate().await.unwrap();
+}
+
+/// An insert cannot name it in `ON CONFLICT`.
+#[tokio::test]
+async fn a_deferrable_constraint_is_not_the_unique_index() {
+    let database = Database::create().await;
+    let inbox = PgInbox::connect(database.url()).await.unwrap();
+    inbox.migrate().await.unwrap();
+    let mut connection = PgConnection::connect(database.url()).await.unwrap();
+    let defer = "ALTER TABLE event_inbox DROP CONSTRAINT uq_event_inbox_event,
+        ADD UNIQUE (consumer, event_id) DEFERRABLE";
+    connection.execute(defer).await.unwrap();
+
+    let error = inbox.check_schema().await.unwrap_err();
+
+    assert_eq!(error.kind(), ErrorKind::Schema);
+}
+
+/// Python's table, adopted for one service.
+async fn adopted(owner: &str) -> (Database, PgInbox) {
+    let database = Database::create().await;
+    let mut connection = PgConnection::connect(database.url()).await.unwrap();
+    let table = AssertSqlSafe(python_table(FORMS[0]));
+    connection.execute(table).await.unwrap();
+    let inbox = PgInbox::builder(database.url()).consumer(owner);
+    let inbox = inbox.connect().await.unwrap();
+    inbox.migrate().await.unwrap();
+    (database, inbox)
+}
+
+#[tokio::test]
+async fn a_table_keeps_its_owner() {
+    let owner = r"o'bri\en";
+    let (database, inbox) = adopted(owner).await;
+    let unnamed = PgInbox::connect(database.url()).await.unwrap();
+    let other = PgInbox::builder(database.url()).consumer("shipping");
+    let other = other.connect().await.unwrap();
+
+    inbox.migrate().await.unwrap();
+    unnamed.migrate().await.unwrap();
+    let error = other.migrate().await.unwrap_err();
+
+    assert_eq!(error.kind(), ErrorKind::Schema);
+    let message = error.to_string();
+    assert!(message.contains(owner), "{message}");
+    assert!(message.contains("shipping"), "{message}");
+    assert_eq!(inbox.counts(owner).await.unwrap().pending, 1);
+}
+
+/// The rows that are adopted, and Python's later ones, would wait for a consumer that never comes.
+#[tokio::test]
+async fn a_consumer_that_is_not_the_owner_is_refused() {
+    let (database, inbox) = adopted("billing").await;
+    let stream = || MemoryStream::new("orders").group("billing");
+    let service = || router::<Postgres>(Script::new());
+
+    let consumer = Consumer::builder(stream(), inbox.clone(), service());
+    drop(consumer.build().unwrap());
+    let consumer = Consumer::builder(stream(), inbox, service()).name("shipping");
+    let error = consumer.build().unwrap_err();
+
+    assert_eq!(error.kind(), ErrorKind::Configuration);
+    let message = error.to_string();
+    assert!(message.contains("`billing`"), "{message}");
+    assert!(message.contains("`shipping`"), "{message}");
+    let unnamed = PgInbox::connect(database.url()).await.unwrap();
+    let consumer = Consumer::builder(stream(), unnamed, service()).name("shipping");
+    drop(consumer.build().unwrap());
+}
+
+#[tokio::test]
+async fn an_owner_needs_a_name() {
+    // Nothing listens there: a name is refused before anything is sent.
+    let builder = PgInbox::builder("postgres://127.0.0.1:1/shop").consumer("");
+
+    let error = builder.connect().await.unwrap_err();
+
+    assert_eq!(error.kind(), ErrorKind::Configuration);
+    assert!(error.to_string().contains("consumer"), "{error}");
 }
 
 #[tokio::test]
@@ -180,5 +242,38 @@ async fn a_missing_column_is_named(fixture: impl Fixture) {
         let message = error.to_string();
         assert!(message.contains("`causation_id`"), "{message}");
         assert!(message.contains("event_inbox"), "{message}");
+    }
+}
+
+/// Without it no event could be stored, and each would be read again for ever.
+async fn a_missing_unique_index_is_named(fixture: impl Fixture) {
+    // What looks like it, but does not keep an event from being stored twice.
+    fixture
+        .change(
+            "ALTER TABLE event_inbox RENAME TO old;
+             CREATE TABLE event_inbox AS SELECT * FROM old WHERE FALSE;
+             CREATE INDEX plain ON event_inbox (consumer, event_id);
+             CREATE UNIQUE INDEX partial ON event_inbox (consumer, event_id) WHERE payload IS NULL;
+             CREATE UNIQUE INDEX longer ON event_inbox (consumer, event_id, stream_id);
+             CREATE UNIQUE INDEX other ON event_inbox (event_type, event_id)",
+        )
+        .await;
+    let inbox = fixture.inbox();
+
+    for checked in [inbox.check_schema().await, inbox.migrate().await] {
+        let error = checked.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Schema);
+        let message = error.to_string();
+        let (_, advice) = message.split_once('`').unwrap();
+        let (sql, _) = advice.split_once('`').unwrap();
+        assert!(sql.starts_with("CREATE UNIQUE INDEX"), "{message}");
+    }
+    let message = inbox.check_schema().await.unwrap_err().to_string();
+    fixture.change(message.split('`').nth(1).unwrap()).await;
+    inbox.check_schema().await.unwrap();
+    for rows in [1, 0] {
+        let once = "INSERT INTO event_inbox (consumer, event_id) VALUES ('a', '1')
+            ON CONFLICT (consumer, event_id) DO NOTHING";
+        assert_eq!(fixture.change(once).await, rows);
     }
 }

@@ -10,7 +10,7 @@ use eventflow::{
 use eventflow_tests::{postgres::Database, shop};
 use sqlx::{Executor as _, PgPool, postgres::PgPoolOptions};
 
-use super::{Status, holder, insert, settlement};
+use super::{CONSUMER, Status, holder, insert, settlement};
 
 async fn pool(database: &Database, connections: u32) -> PgPool {
     PgPoolOptions::new()
@@ -54,6 +54,7 @@ async fn a_pool_of_the_users_is_the_one_that_is_used() {
     let pool = pool(&database, 3).await;
     let inbox = PgInbox::with_pool(pool.clone()).connect().await.unwrap();
     let demand = Demand {
+        consumer: CONSUMER,
         connections: 3,
         longest_handler: Duration::from_secs(30),
     };
@@ -70,6 +71,7 @@ async fn a_consumer_gets_connections_for_its_workers() {
     let database = Database::create().await;
     let inbox = PgInbox::connect(database.url()).await.unwrap();
     let demand = Demand {
+        consumer: CONSUMER,
         connections: 12,
         longest_handler: Duration::from_secs(30),
     };

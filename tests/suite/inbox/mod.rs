@@ -2,8 +2,11 @@
 
 mod adoption;
 mod connections;
+mod costs;
 mod fixture;
+mod isolation;
 mod locks;
+mod migrations;
 mod model;
 mod names;
 mod rows;

@@ -50,11 +50,16 @@ async fn hostile_names_of_tables_and_schemas_are_refused() {
 }
 
 /// The owner's name enters the SQL of the adoption, as the default of a column.
-#[tokio::test]
-async fn a_hostile_owner_of_an_adopted_table_is_a_value() {
+async fn a_hostile_owner_is_a_value(backslashes_are_letters: &str) {
     for name in HOSTILE {
         let database = Database::create().await;
         let mut connection = PgConnection::connect(database.url()).await.unwrap();
+        let setting = format!(
+            "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET standard_conforming_strings = %s',
+                current_database(), '{backslashes_are_letters}');
+            END $$"
+        );
+        connection.execute(AssertSqlSafe(setting)).await.unwrap();
         connection
             .execute(AssertSqlSafe(python_table(FORMS[0])))
             .await
@@ -63,6 +68,7 @@ async fn a_hostile_owner_of_an_adopted_table_is_a_value() {
         let builder = PgInbox::builder(database.url()).consumer(name);
         let inbox = builder.connect().await.unwrap();
         inbox.migrate().await.unwrap();
+        inbox.migrate().await.unwrap();
 
         assert_eq!(inbox.counts(name).await.unwrap().pending, 1, "{name:?}");
         let insert = "INSERT INTO event_inbox (event_id, stream_id, event_type, aggregate_id,
@@ -70,6 +76,16 @@ async fn a_hostile_owner_of_an_adopted_table_is_a_value() {
         connection.execute(insert).await.unwrap();
         assert_eq!(inbox.counts(name).await.unwrap().pending, 2, "{name:?}");
     }
+}
+
+#[tokio::test]
+async fn a_hostile_owner_of_an_adopted_table_is_a_value() {
+    a_hostile_owner_is_a_value("on").await;
+}
+
+#[tokio::test]
+async fn a_hostile_owner_is_a_value_where_backslashes_are_none() {
+    a_hostile_owner_is_a_value("off").await;
 }
 
 /// Stream, group, consumer in the group, and owner of the rows.

@@ -11,13 +11,13 @@ use super::{
     PgInbox, Settings, failed, migrate,
     sql::{Statements, Table},
 };
-use crate::{
-    error::Error,
-    inbox::{Demand, identifier::Identifier},
-};
+use crate::{error::Error, inbox::identifier::Identifier};
 
 /// Connections of an inbox that no consumer has sized yet.
 const CONNECTIONS: u32 = 10;
+
+/// A handler's time on such a connection.
+const LONGEST_HANDLER: Duration = Duration::from_secs(30);
 
 /// How long a transaction may stay open beyond the longest handler.
 const IDLE_MARGIN: Duration = Duration::from_secs(30);
@@ -98,7 +98,10 @@ impl PgInboxBuilder {
     /// Names the service that owns the rows of a table which the Python package made: those that
     /// are there, and those that it inserts later. Needed only to adopt such a table.
     ///
-    /// The same name as the consumer's: the group of its stream, unless set.
+    /// The same name as the consumer's: the group of its stream, unless set. A consumer of another
+    /// name is refused when it is built, and a name that is not the owner's by
+    /// [`migrate`](crate::Inbox::migrate): two services on one table have an inbox each, and the
+    /// one that does not own Python's rows names none here.
     pub fn consumer(mut self, consumer: impl Into<String>) -> Self {
         self.consumer = Some(consumer.into());
         self
@@ -155,16 +158,12 @@ impl PgInboxBuilder {
         if self
             .consumer
             .as_ref()
-            .is_some_and(|name| name.len() > 255 || name.contains('\0'))
+            .is_some_and(|name| !(1..=255).contains(&name.chars().count()) || name.contains('\0'))
         {
             return Err(Error::configuration(
-                "the consumer's name is longer than 255 bytes, or has a NUL in it",
+                "`consumer` must have 1 to 255 characters, and no NUL; leave it out if no Python table is adopted",
             ));
         }
-        let demand = Demand {
-            connections: self.max_connections.unwrap_or(CONNECTIONS),
-            longest_handler: Duration::from_secs(30),
-        };
         let (options, pool) = match self.source {
             Source::Pool(pool) => (None, pool),
             Source::Url(url) => {
@@ -172,7 +171,8 @@ impl PgInboxBuilder {
                     Error::configuration("the URL of the database cannot be read; use `postgres://user:password@host:port/database`")
                         .with_source(error)
                 })?;
-                let pool = self.session.pool(&options, demand);
+                let connections = self.max_connections.unwrap_or(CONNECTIONS);
+                let pool = self.session.pool(&options, connections, LONGEST_HANDLER);
                 (Some(options), pool)
             }
         };
@@ -211,10 +211,15 @@ impl Session {
     }
 
     /// A pool for what a consumer asks. Opens no connection yet.
-    pub(super) fn pool(&self, options: &PgConnectOptions, demand: Demand) -> PgPool {
+    pub(super) fn pool(
+        &self,
+        options: &PgConnectOptions,
+        connections: u32,
+        longest_handler: Duration,
+    ) -> PgPool {
         let mut options = options.clone();
         if self.options {
-            let idle = demand.longest_handler.saturating_add(IDLE_MARGIN);
+            let idle = longest_handler.saturating_add(IDLE_MARGIN);
             options = options.options([
                 ("TimeZone", "UTC".to_owned()),
                 ("statement_timeout", milliseconds(self.statement_timeout)),
@@ -223,7 +228,7 @@ impl Session {
             ]);
         }
         PgPoolOptions::new()
-            .max_connections(demand.connections)
+            .max_connections(connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .connect_lazy_with(options)
     }

@@ -1,11 +1,16 @@
-//! Creates the table, adopts one of the Python package's, and checks it.
+//! Creates the table, or adopts one of the Python package's.
 
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
-use super::{failed, sql::Table};
+use super::{
+    check::{check, check_owner, columns},
+    failed,
+    sql::Table,
+};
 use crate::{
     error::{Error, ErrorKind},
     fail_point::{self, Point},
+    inbox::identifier::Identifier,
 };
 
 const INBOX: &str = include_str!("../../../migrations/postgres/0001_inbox.sql");
@@ -15,39 +20,12 @@ const ADOPT: &str = include_str!("../../../migrations/postgres/0001_adopt.sql");
 /// The version that this crate's files lead to.
 const VERSION: i32 = 1;
 
-/// Every column that the statements name.
-const COLUMNS: [&str; 24] = [
-    "id",
-    "event_id",
-    "stream_id",
-    "event_type",
-    "aggregate_id",
-    "correlation_id",
-    "occurred_on",
-    "payload",
-    "status",
-    "retry_count",
-    "max_retries",
-    "received_at",
-    "processed_at",
-    "next_retry_at",
-    "error_message",
-    "last_error_at",
-    "causation_id",
-    "headers",
-    "raw",
-    "consumer",
-    "locked_by",
-    "locked_until",
-    "lock_token",
-    "recovering",
-];
-
 /// The SQL that creates the table and its indexes.
 pub(super) fn schema_sql(table: &Table) -> String {
     format!("{}\n{}", named(INBOX, table), named(INDEXES, table))
 }
 
+/// The SQL that adopts a table, for a session where a backslash is a letter of a literal.
 fn adopt_sql(table: &Table, consumer: &str) -> String {
     let consumer = format!("'{}'", consumer.replace('\'', "''"));
     // The owner's name comes last: nothing in it is a place for another name.
@@ -73,7 +51,8 @@ fn named(template: &str, table: &Table) -> String {
 }
 
 /// Creates what is missing, one process at a time: others wait for the lock, and then find it
-/// done. The lock is the transaction's, so it works through a pooler.
+/// done, since each statement sees what was committed before it. The lock is the transaction's, so
+/// it works through a pooler.
 pub(super) async fn migrate(
     connection: &mut PgConnection,
     table: &Table,
@@ -81,12 +60,16 @@ pub(super) async fn migrate(
 ) -> Result<(), Error> {
     let failed = |error| failed(format!("table {table} could not be prepared"), error);
     let mut transaction = connection
-        .begin_with("BEGIN READ WRITE")
+        .begin_with("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
         .await
         .map_err(failed)?;
     // Another process's migration may take longer than a statement of ours ever should.
     transaction
-        .execute("SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0")
+        .execute(
+            "SET LOCAL lock_timeout = 0;
+             SET LOCAL statement_timeout = 0;
+             SET LOCAL standard_conforming_strings = on",
+        )
         .await
         .map_err(failed)?;
     lock(&mut transaction, table).await.map_err(failed)?;
@@ -110,21 +93,21 @@ pub(super) async fn migrate(
         record(&mut transaction, table).await.map_err(failed)?;
     }
     check(&mut transaction, table).await?;
+    if let Some(consumer) = consumer {
+        check_owner(&mut transaction, table, consumer).await?;
+    }
     fail_point::reach(Point::InMigration).await?;
     transaction.commit().await.map_err(failed)
 }
 
+/// Waits for other processes that migrate the table.
 async fn lock(connection: &mut PgConnection, table: &Table) -> Result<(), sqlx::Error> {
+    let schema = table.schema.as_ref().map(Identifier::as_str);
     sqlx::query(
         "SELECT pg_advisory_xact_lock(
             hashtextextended('eventflow:' || COALESCE($1, current_schema()) || '.' || $2, 0))",
     )
-    .bind(
-        table
-            .schema
-            .as_ref()
-            .map(|schema| schema.as_str().to_owned()),
-    )
+    .bind(schema.map(str::to_owned))
     .bind(table.name.as_str())
     .execute(connection)
     .await
@@ -132,21 +115,33 @@ async fn lock(connection: &mut PgConnection, table: &Table) -> Result<(), sqlx::
 }
 
 /// Looks first: who may not create schemas may still use one that is there.
+///
+/// Processes with other tables may want the same schema at once. Only they wait here, not those
+/// that find it: the adoption of a large table must not keep the others from starting.
 async fn create_schema(connection: &mut PgConnection, table: &Table) -> Result<(), sqlx::Error> {
     let Some(schema) = &table.schema else {
         return Ok(());
     };
-    let there: bool =
-        sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)")
-            .bind(schema.as_str())
-            .fetch_one(&mut *connection)
-            .await?;
-    if !there {
+    if is_there(connection, schema).await? {
+        return Ok(());
+    }
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('eventflow:' || $1, 0))")
+        .bind(schema.as_str())
+        .execute(&mut *connection)
+        .await?;
+    if !is_there(connection, schema).await? {
         connection
             .execute(AssertSqlSafe(format!("CREATE SCHEMA {schema}")))
             .await?;
     }
     Ok(())
+}
+
+async fn is_there(connection: &mut PgConnection, schema: &Identifier) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)")
+        .bind(schema.as_str())
+        .fetch_one(connection)
+        .await
 }
 
 /// The table that records what was applied.
@@ -188,29 +183,6 @@ async fn record(connection: &mut PgConnection, table: &Table) -> Result<(), sqlx
     recorded.execute(connection).await.map(|_| ())
 }
 
-/// Checks that the table has every column.
-pub(super) async fn check(connection: &mut PgConnection, table: &Table) -> Result<(), Error> {
-    let there = columns(connection, table).await?;
-    if there.is_empty() {
-        return Err(Error::new(
-            ErrorKind::Schema,
-            format!("there is no table {table}; call `migrate()`, or apply `schema_sql()`"),
-        ));
-    }
-    let missing = COLUMNS
-        .into_iter()
-        .find(|&column| !there.iter().any(|there| there == column));
-    match missing {
-        None => Ok(()),
-        Some(column) => Err(Error::new(
-            ErrorKind::Schema,
-            format!(
-                "table {table} has no column `{column}`: it is the Python package's, or older than this version; call `migrate()`"
-            ),
-        )),
-    }
-}
-
 fn owner_needed(table: &Table) -> Error {
     Error::new(
         ErrorKind::Schema,
@@ -218,15 +190,4 @@ fn owner_needed(table: &Table) -> Error {
             "table {table} is the Python package's; name the service that owns its rows with `PgInbox::builder(…).consumer(\"…\")`: the group of its stream"
         ),
     )
-}
-
-async fn columns(connection: &mut PgConnection, table: &Table) -> Result<Vec<String>, Error> {
-    sqlx::query_scalar(
-        "SELECT attname::text FROM pg_attribute
-         WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped",
-    )
-    .bind(table.to_string())
-    .fetch_all(connection)
-    .await
-    .map_err(|error| failed(format!("table {table} could not be looked at"), error))
 }

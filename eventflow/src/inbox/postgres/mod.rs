@@ -4,6 +4,7 @@
 //! share a table: rows are claimed with `SKIP LOCKED`, so none waits for another.
 
 mod builder;
+mod check;
 mod connection;
 mod migrate;
 mod row;
@@ -206,18 +207,28 @@ impl Inbox for PgInbox {
         let (pool, settings) = (self.pool.clone(), Arc::clone(&self.settings));
         uncut(async move {
             let mut connection = connection(&pool).await?;
-            migrate::check(&mut connection, &settings.table).await
+            check::check(&mut connection, &settings.table).await
         })
         .await
     }
 
-    fn sized_for(&self, demand: Demand) -> Result<Self, Error> {
+    fn sized_for(&self, demand: Demand<'_>) -> Result<Self, Error> {
         let Settings {
+            consumer,
             options,
             session,
             max_connections,
             ..
         } = &*self.settings;
+        if let Some(owner) = consumer
+            .as_deref()
+            .filter(|&owner| owner != demand.consumer)
+        {
+            return Err(Error::configuration(format!(
+                "the inbox's rows belong to `{owner}`, and the consumer's name is `{}`: give both the same name, or the inbox none",
+                demand.consumer
+            )));
+        }
         let most = match options {
             None => Some(self.pool.options().get_max_connections()),
             Some(_) => *max_connections,
@@ -231,13 +242,7 @@ impl Inbox for PgInbox {
         let mut sized = self.clone();
         if let Some(options) = options {
             let connections = most.unwrap_or(demand.connections);
-            sized.pool = session.pool(
-                options,
-                Demand {
-                    connections,
-                    ..demand
-                },
-            );
+            sized.pool = session.pool(options, connections, demand.longest_handler);
         }
         Ok(sized)
     }

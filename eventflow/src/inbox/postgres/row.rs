@@ -32,26 +32,42 @@ pub(super) fn lease(row: &PgRow) -> Result<Lease, sqlx::Error> {
     })
 }
 
-/// Whether JSONB may refuse a JSON text: an escaped NUL, half a surrogate pair, or a number beyond
-/// the range of `numeric`.
+/// Whether a JSON text is not one for JSONB, which refuses an escaped NUL, half a surrogate pair,
+/// and a number beyond the range of `numeric`; and which writes numbers out, so that `1e1000` comes
+/// back as a thousand digits, and a list of it 150 times as long as it was.
 ///
 /// Errs on the side of refusing: such a payload is kept as bytes, with nothing lost.
 pub(super) fn refuses(json: &str) -> bool {
-    let mut rest = json.as_bytes();
+    !fits(json.as_bytes())
+}
+
+/// How many bytes a text may grow by, if it is shorter than that: some numbers of `f64`'s range.
+const GROWTH: usize = 1_024;
+
+fn fits(json: &[u8]) -> bool {
+    let most = json.len().max(GROWTH);
+    let mut growth: usize = 0;
+    let mut rest = json;
     while let Some((&byte, after)) = rest.split_first() {
         rest = match byte {
             b'"' => match skip_string(after) {
                 Some(rest) => rest,
-                None => return true,
+                None => return false,
             },
             b'0'..=b'9' => match skip_number(rest) {
-                Some(rest) => rest,
-                None => return true,
+                Some((grows_by, rest)) => {
+                    growth = growth.saturating_add(grows_by);
+                    rest
+                }
+                None => return false,
             },
             _ => after,
         };
+        if growth > most {
+            return false;
+        }
     }
-    false
+    true
 }
 
 /// Skips the inside of a string and its closing quote; `None` if JSONB refuses it.
@@ -85,8 +101,9 @@ fn hex_unit(digits: &[u8]) -> Option<(u16, &[u8])> {
     Some((u16::from_str_radix(digits, 16).ok()?, after))
 }
 
-/// Skips a number; `None` if it is so long or so large that `numeric` may not hold it.
-fn skip_number(text: &[u8]) -> Option<&[u8]> {
+/// Skips a number, and answers by how much it grows at most when it is written out; `None` if it
+/// is so long or so large that `numeric` may not hold it.
+fn skip_number(text: &[u8]) -> Option<(usize, &[u8])> {
     /// Far inside what `numeric` holds: 131072 digits before the point, 16383 after it.
     const LARGEST: usize = 1_000;
 
@@ -97,14 +114,16 @@ fn skip_number(text: &[u8]) -> Option<&[u8]> {
     let (number, after) = text.split_at_checked(end)?;
     let mut parts = number.splitn(2, |byte| matches!(byte, b'e' | b'E'));
     let digits = parts.next()?;
-    let exponent: usize = match parts.next() {
-        None => 0,
-        Some(exponent) => {
-            let exponent = std::str::from_utf8(exponent).ok()?;
-            exponent.trim_start_matches(['+', '-']).parse().ok()?
-        }
+    let Some(exponent) = parts.next() else {
+        return (digits.len() <= LARGEST).then_some((0, after));
     };
-    (digits.len() <= LARGEST && exponent <= LARGEST).then_some(after)
+    let exponent = std::str::from_utf8(exponent).ok()?;
+    let point = if exponent.starts_with('-') { 2 } else { 0 };
+    let exponent: usize = exponent.trim_start_matches(['+', '-']).parse().ok()?;
+    // As many zeros as the exponent says, after the digits or, with `0.` in front, before them.
+    let written = digits.len().saturating_add(exponent).saturating_add(point);
+    let grows_by = written.saturating_sub(number.len());
+    (digits.len() <= LARGEST && exponent <= LARGEST).then_some((grows_by, after))
 }
 
 #[cfg(test)]
@@ -120,6 +139,34 @@ mod tests {
             r#"{"n":[1e2,-0,1.10,12345678901234567890123]}"#,
         ] {
             assert!(!refuses(json), "{json} was refused");
+        }
+    }
+
+    #[test]
+    fn what_jsonb_writes_out_may_be_twice_as_long() {
+        let list = |number: &str, numbers: usize| {
+            format!(r#"{{"a":[0{}]}}"#, format!(",{number}").repeat(numbers))
+        };
+
+        for (number, numbers) in [
+            ("1e1000", 1),
+            ("1.5e-300", 3),
+            ("1e5", 10_000),
+            ("-1e5", 10_000),
+            ("12345678", 10_000),
+        ] {
+            assert!(!refuses(&list(number, numbers)), "{number}");
+        }
+        for (number, numbers) in [
+            ("1e1000", 2),
+            ("1E+1000", 2),
+            ("0e-1000", 2),
+            ("1.5e-300", 4),
+            ("1e7", 10_000),
+            ("-1e9", 10_000),
+            ("1e-7", 10_000),
+        ] {
+            assert!(refuses(&list(number, numbers)), "{number}");
         }
     }
 

@@ -1,4 +1,8 @@
 //! The statements, written once per inbox for its table's name.
+//!
+//! Rows are found by `{sent}`, when the statement came: one time for the whole of it, where an
+//! index can stop. They get `{now}`, the clock as it is when the row is written, so that no lease
+//! begins before its row was found.
 
 use std::{fmt, sync::Arc};
 
@@ -32,7 +36,9 @@ impl Sql {
             .replace("{table}", &table.to_string())
             .replace("{columns}", COLUMNS)
             .replace("{now}", "clock_timestamp()")
+            .replace("{sent}", "statement_timestamp()")
             .replace("{due}", "COALESCE(inbox.next_retry_at, inbox.received_at)")
+            .replace("{lapse}", "COALESCE(inbox.locked_until, '-infinity')")
             .replace("{spent}", SPENT)
             .replace("{malformed}", MALFORMED);
         Self(Arc::from(text))
@@ -80,7 +86,7 @@ impl Statements {
         let claim = |horizon: &str| sql(&CLAIM.replace("{horizon}", horizon));
         Self {
             insert: sql(INSERT),
-            claim_now: claim("<= {now}"),
+            claim_now: claim("<= {sent}"),
             claim_later: claim("< 'infinity'"),
             recover: sql(RECOVER),
             extend: sql(EXTEND),
@@ -142,13 +148,14 @@ const CLAIM: &str = "
     RETURNING {columns}, {due} AS due,
         (EXTRACT(EPOCH FROM {due} - {now}) * 1000000)::bigint AS wait";
 
-/// `$1` consumer, `$2` holder, `$3` lease. Every expression sees the row as it was.
+/// `$1` consumer, `$2` holder, `$3` lease. Every expression sees the row as it was. Python's rows
+/// have no lease, which is one that has lapsed.
 const RECOVER: &str = "
     WITH lapsed AS MATERIALIZED (
         SELECT inbox.id FROM {table} AS inbox
         WHERE inbox.consumer = $1 AND inbox.status = 'processing'
-            AND (inbox.locked_until IS NULL OR inbox.locked_until < {now})
-        ORDER BY inbox.locked_until NULLS FIRST, inbox.id LIMIT 1 FOR UPDATE SKIP LOCKED)
+            AND {lapse} < {sent}
+        ORDER BY {lapse}, inbox.id LIMIT 1 FOR UPDATE SKIP LOCKED)
     UPDATE {table} AS inbox SET
         status = CASE WHEN {spent} THEN 'dead_letter' ELSE 'processing' END,
         locked_by = CASE WHEN {spent} THEN NULL ELSE $2 END,
@@ -251,13 +258,13 @@ const PURGE: &str = "
     WITH processed AS MATERIALIZED (
         SELECT inbox.id FROM {table} AS inbox
         WHERE inbox.consumer = $1 AND inbox.status = 'processed'
-            AND inbox.processed_at < {now} - $2 * INTERVAL '1 microsecond'
+            AND inbox.processed_at < {sent} - $2 * INTERVAL '1 microsecond'
         ORDER BY inbox.processed_at LIMIT $4 FOR UPDATE SKIP LOCKED),
     dead AS MATERIALIZED (
         SELECT inbox.id FROM {table} AS inbox
         WHERE inbox.consumer = $1 AND inbox.status = 'dead_letter'
             AND COALESCE(inbox.last_error_at, inbox.received_at)
-                < {now} - $3 * INTERVAL '1 microsecond'
+                < {sent} - $3 * INTERVAL '1 microsecond'
         ORDER BY COALESCE(inbox.last_error_at, inbox.received_at) LIMIT $4 FOR UPDATE SKIP LOCKED)
     DELETE FROM {table} WHERE id IN (
         SELECT id FROM processed UNION ALL SELECT id FROM dead LIMIT $4)";

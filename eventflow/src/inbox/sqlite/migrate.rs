@@ -98,7 +98,7 @@ pub(super) async fn migrate(
     transaction.commit().await.map_err(failed)
 }
 
-/// Checks that the table has every column.
+/// Checks that the table has every column, and that it keeps an event from being stored twice.
 pub(super) async fn check(
     connection: &mut SqliteConnection,
     table: &Identifier,
@@ -121,15 +121,39 @@ pub(super) async fn check(
     let missing = COLUMNS
         .into_iter()
         .find(|&column| !there.iter().any(|there| there == column));
-    match missing {
-        None => Ok(()),
-        Some(column) => Err(Error::new(
+    if let Some(column) = missing {
+        return Err(Error::new(
             ErrorKind::Schema,
             format!(
                 "table {table} has no column `{column}`; it is older than this version: call `migrate()`, or apply `schema_sql()`"
             ),
-        )),
+        ));
     }
+    if !stores_once(connection, table).await? {
+        let name = table.as_str();
+        return Err(Error::new(
+            ErrorKind::Schema,
+            format!(
+                "table {table} has no unique index of a consumer's event, so that none can be stored; run `CREATE UNIQUE INDEX \"uq_{name}_event\" ON {table} (consumer, event_id)`"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// Whether the insert finds the index that it names in `ON CONFLICT`.
+async fn stores_once(connection: &mut SqliteConnection, table: &Identifier) -> Result<bool, Error> {
+    sqlx::query_scalar(
+        "SELECT EXISTS (
+            SELECT 1 FROM pragma_index_list($1) AS listed
+            WHERE listed.\"unique\" AND NOT listed.partial AND (
+                SELECT COUNT(*) = 2 AND SUM(name IN ('consumer', 'event_id')) = 2
+                FROM pragma_index_info(listed.name)))",
+    )
+    .bind(table.as_str())
+    .fetch_one(connection)
+    .await
+    .map_err(|error| failed(table, error))
 }
 
 async fn columns(

@@ -209,7 +209,7 @@ impl Inbox for SqliteInbox {
     }
 
     /// One connection writes, whatever the demand: SQLite takes no more.
-    fn sized_for(&self, _demand: Demand) -> Result<Self, Error> {
+    fn sized_for(&self, _demand: Demand<'_>) -> Result<Self, Error> {
         Ok(self.clone())
     }
 

@@ -1,4 +1,7 @@
 //! The statements, written once per inbox for its table's name.
+//!
+//! Rows are found by `{sent}`, which is `{now}` without the affinity of a cast: compared with that,
+//! an index of an expression would not be searched, and all its rows read.
 
 use std::sync::Arc;
 
@@ -15,8 +18,10 @@ impl Sql {
         let text = template
             .replace("{table}", &table.to_string())
             .replace("{columns}", COLUMNS)
+            .replace("{sent}", "{now} + 0")
             .replace("{now}", NOW)
             .replace("{due}", "COALESCE(next_retry_at, received_at)")
+            .replace("{lapse}", "COALESCE(locked_until, 0)")
             .replace("{malformed}", MALFORMED);
         Self(Arc::from(text))
     }
@@ -61,7 +66,7 @@ impl Statements {
         let claim = |horizon: &str| sql(&CLAIM.replace("{horizon}", horizon));
         Self {
             insert: sql(INSERT),
-            claim_now: claim("<= {now}"),
+            claim_now: claim("<= {sent}"),
             claim_later: claim("< 9223372036854775807"),
             recover: sql(RECOVER),
             extend: sql(EXTEND),
@@ -135,8 +140,8 @@ const RECOVER: &str = "
     WHERE id = (
         SELECT id FROM {table}
         WHERE consumer = $1 AND status = 'processing'
-            AND (locked_until IS NULL OR locked_until < {now})
-        ORDER BY locked_until NULLS FIRST, id LIMIT 1)
+            AND {lapse} < {sent}
+        ORDER BY {lapse}, id LIMIT 1)
     RETURNING {columns}, status";
 
 /// `$1` the claims as a JSON array, `$2` holder, `$3` lease.
@@ -194,11 +199,11 @@ const UNPARK: &str = "
 const PURGE: &str = "
     DELETE FROM {table} WHERE id IN (
         SELECT id FROM {table}
-        WHERE consumer = $1 AND status = 'processed' AND processed_at < {now} - $2
+        WHERE consumer = $1 AND status = 'processed' AND processed_at < {sent} - $2
         UNION ALL
         SELECT id FROM {table}
         WHERE consumer = $1 AND status = 'dead_letter'
-            AND COALESCE(last_error_at, received_at) < {now} - $3
+            AND COALESCE(last_error_at, received_at) < {sent} - $3
         LIMIT $4)";
 
 const COUNTS: &str = "
@@ -225,3 +230,42 @@ const DISCARD: &str = "
     DELETE FROM {table}
     WHERE consumer = $1 AND status = 'dead_letter'
         AND id IN (SELECT value FROM json_each($2))";
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{Connection as _, Executor as _, Row as _, SqliteConnection};
+
+    use super::{super::migrate::schema_sql, *};
+
+    /// Whatever lies in the table, a statement that looks for rows whose time has come reads these.
+    #[tokio::test]
+    async fn an_index_ends_where_the_due_rows_do() {
+        let table = Identifier::new("table", "event_inbox").unwrap();
+        let statements = Statements::new(&table);
+        let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
+        let schema = AssertSqlSafe(schema_sql(&table));
+        connection.execute(schema).await.unwrap();
+
+        for (sql, indexes) in [
+            (&statements.claim_now, &["due"][..]),
+            (&statements.claim_later, &["due"]),
+            (&statements.recover, &["lapsed"]),
+            (&statements.next_due, &["due"]),
+            (&statements.purge, &["processed", "dead"]),
+        ] {
+            let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", sql.0));
+            let plan = connection.fetch_all(explain).await.unwrap();
+            let plan: Vec<String> = plan.iter().map(|step| step.get("detail")).collect();
+
+            for index in indexes {
+                let range = format!("INDEX ix_event_inbox_{index} (consumer=? AND ");
+                let is_searched = plan.iter().any(|step| step.contains(&range));
+                assert!(is_searched, "{sql:?}: {plan:#?}");
+            }
+            for step in &plan {
+                let is_cheap = !step.contains("B-TREE") && !step.starts_with("SCAN");
+                assert!(is_cheap, "{sql:?}: {plan:#?}");
+            }
+        }
+    }
+}
