@@ -26,6 +26,7 @@ on_each_database! {
     a_second_lapse_counts_until_it_is_a_crash_loop,
     finished_rows_are_purged_in_batches,
     a_row_without_a_lease_is_recovered,
+    the_next_lapse_is_that_of_the_lease_that_ends_first,
     a_row_that_another_program_finished_is_not_held,
     a_row_that_another_program_failed_is_claimed_afresh,
     fresh_and_claimed_payloads_are_the_same_bytes,
@@ -307,6 +308,32 @@ async fn a_row_without_a_lease_is_recovered(fixture: impl Fixture) {
     let recovery = inbox.recover(&holder("b")).await.unwrap();
 
     assert!(matches!(recovery, Recovery::Run(_)), "{recovery:?}");
+}
+
+async fn the_next_lapse_is_that_of_the_lease_that_ends_first(fixture: impl Fixture) {
+    let inbox = fixture.inbox();
+    assert_eq!(inbox.next_lapse(CONSUMER).await.unwrap(), None);
+
+    let longer = Holder {
+        lease: Duration::from_mins(10),
+        ..holder("a")
+    };
+    insert(inbox, &longer, &["1"]).await;
+    let alone = inbox.next_lapse(CONSUMER).await.unwrap().unwrap();
+    let shorter = Holder {
+        lease: Duration::from_mins(5),
+        ..holder("b")
+    };
+    insert(inbox, &shorter, &["2"]).await;
+    let both = inbox.next_lapse(CONSUMER).await.unwrap().unwrap();
+    insert(inbox, &shorter, &["3"]).await;
+    let none = "UPDATE event_inbox SET locked_until = NULL WHERE event_id = '3'";
+    fixture.change(none).await;
+    let without = inbox.next_lapse(CONSUMER).await.unwrap();
+
+    assert!(alone > Duration::from_mins(9) && alone <= longer.lease);
+    assert!(both > Duration::from_mins(4) && both <= shorter.lease);
+    assert_eq!(without, Some(Duration::ZERO));
 }
 
 /// The Python package changes a row by its id alone, and leaves its lease as it is.

@@ -241,7 +241,7 @@ const NEXT_DUE: &str = "
 const NEXT_LAPSE: &str = "
     SELECT GREATEST(0, EXTRACT(EPOCH FROM inbox.locked_until - {now}) * 1000000)::bigint
     FROM {table} AS inbox WHERE inbox.consumer = $1 AND inbox.status = 'processing'
-    ORDER BY inbox.locked_until LIMIT 1";
+    ORDER BY {lapse} LIMIT 1";
 
 /// `$1` consumer, `$2` the event types.
 const UNPARK: &str = "

@@ -186,8 +186,8 @@ const NEXT_DUE: &str = "
     ORDER BY {due} LIMIT 1";
 
 const NEXT_LAPSE: &str = "
-    SELECT MAX(0, locked_until - {now}) FROM {table}
-    WHERE consumer = $1 AND status = 'processing' ORDER BY locked_until LIMIT 1";
+    SELECT MAX(0, {lapse} - {now}) FROM {table}
+    WHERE consumer = $1 AND status = 'processing' ORDER BY {lapse} LIMIT 1";
 
 /// `$1` consumer, `$2` the event types as a JSON array.
 const UNPARK: &str = "
