@@ -33,8 +33,16 @@ impl Handler {
     }
 
     /// The struct that stands for the function among the types.
+    ///
+    /// The event is the default of a parameter, so that it is a part of the struct's type: where
+    /// it does not resolve, the struct has no type either, and the compiler is silent about what
+    /// is built on it. As an associated type alone, it would conflict with every other event.
     fn expand_marker(&self) -> TokenStream {
         let (cfgs, vis, ident) = (self.cfgs(), &self.function.vis, self.ident());
+        let fields = self.signature.event.as_ref().map_or_else(
+            || quote!({}),
+            |event| quote!(<__Event = #event> { __event: ::core::marker::PhantomData<fn() -> __Event> }),
+        );
         quote! {
             #(#cfgs)*
             #[doc(hidden)]
@@ -47,7 +55,7 @@ impl Handler {
                 unreachable_pub,
                 reason = "it stands for the function among the types"
             )]
-            #vis struct #ident {}
+            #vis struct #ident #fields
         }
     }
 
