@@ -13,7 +13,7 @@ pub use uuid::Uuid;
 use crate::{
     envelope::{DecodeError, EncodeError, Envelope, Payload},
     event::{self, Contains, Event, EventSet},
-    handler::{Handler, HandlerInput, param::Connection},
+    handler::{Handler, HandlerInput, HandlerParam, param::Connection},
     router::{CoveredBy, Handles, Ignored},
 };
 
@@ -203,7 +203,14 @@ pub fn event_of<H: Handler>(envelope: &Envelope) -> Result<H::Event, DecodeError
 }
 
 /// Checks that a parameter `&mut C` is a transaction.
-pub fn handler_transaction<C: Connection>() {}
+pub const fn handler_transaction<C: Connection>() -> bool {
+    true
+}
+
+/// Checks that a parameter is one that a handler takes by value.
+pub const fn handler_parameter<P: HandlerParam>() -> bool {
+    true
+}
 
 /// Checks that a handler among `handlers(…)` takes an event.
 pub fn handler_takes_event<H, E: EventInput<H>>() {}

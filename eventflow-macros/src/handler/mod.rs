@@ -6,6 +6,7 @@
 
 mod expand;
 mod options;
+mod params;
 mod signature;
 
 use proc_macro2::TokenStream;
