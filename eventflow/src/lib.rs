@@ -115,6 +115,7 @@ pub mod inbox;
 pub mod layer;
 pub mod router;
 pub mod stream;
+mod unique_name;
 
 #[doc(hidden)]
 #[path = "private.rs"]
