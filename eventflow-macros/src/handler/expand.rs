@@ -100,7 +100,20 @@ impl Handler {
         // The future must be `Send`; a message about that is about the function.
         let handle = Ident::new("handle", at(ident));
         // The names in the body are not those of the user, whose function may have the same.
-        quote_spanned! {Span::mixed_site()=>
+        let body = quote_spanned! {Span::mixed_site()=>
+            (
+                __delivery: &#krate::Delivery<__Inbox>,
+                __state: &__State,
+                __transaction: &mut #krate::delivery::Transaction<__Inbox>,
+            ) -> ::core::result::Result<(), #krate::Failure> {
+                let __event = #krate::__private::event_of::<Self>(__delivery.envelope())?;
+                #arguments
+                <#output as #krate::handler::HandlerOutput>::into_result(
+                    #ident(__event, #(#names),*).await
+                )
+            }
+        };
+        quote! {
             #[automatically_derived]
             impl<__Inbox, __State> #krate::handler::Handle<__Inbox, __State> for #ident
             where
@@ -109,17 +122,7 @@ impl Handler {
                 #bounds
             {
                 #[allow(unused_variables, reason = "not every handler takes from all of them")]
-                async fn #handle(
-                    __delivery: &#krate::Delivery<__Inbox>,
-                    __state: &__State,
-                    __transaction: &mut #krate::delivery::Transaction<__Inbox>,
-                ) -> ::core::result::Result<(), #krate::Failure> {
-                    let __event = #krate::__private::event_of::<Self>(__delivery.envelope())?;
-                    #arguments
-                    <#output as #krate::handler::HandlerOutput>::into_result(
-                        #ident(__event, #(#names),*).await
-                    )
-                }
+                async fn #handle #body
             }
         }
     }
