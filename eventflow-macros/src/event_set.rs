@@ -1,8 +1,8 @@
 //! `#[derive(EventSet)]`: a closed set of events.
 
 use proc_macro2::{Ident, TokenStream};
-use quote::{ToTokens, quote, quote_spanned};
-use syn::{Data, DeriveInput, Fields, LitStr, Type, Variant, ext::IdentExt, spanned::Spanned};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
+use syn::{Data, DeriveInput, Fields, LitStr, Type, Variant, ext::IdentExt};
 
 use crate::{
     crate_path::CratePath,
@@ -46,41 +46,61 @@ impl<'a> EventSet<'a> {
     }
 
     fn expand(&self) -> TokenStream {
+        let names = self.expand_names();
         let decoding = self.expand_decoding();
         let coverage = self.expand_coverage();
         let unique_names = self.expand_unique_names();
         let reading = self.expand_reading();
-        quote!(#decoding #coverage #unique_names #reading)
+        quote! {
+            #[allow(unused_qualifications, reason = "the types are as the user writes them")]
+            const _: () = {
+                #names
+                #decoding
+                #coverage
+                #unique_names
+                #reading
+            };
+        }
+    }
+
+    /// Names the events, each checked once: what failed its check has no type, and the compiler
+    /// is silent about what is built on it.
+    ///
+    /// The names are not at the user's types: there, the compiler would suggest to make a type
+    /// that does not resolve a parameter of ours.
+    fn expand_names(&self) -> TokenStream {
+        let names = self.events().map(|(name, ty)| {
+            let krate = moved(&self.krate, at(ty));
+            let check = Ident::new(check_of(ty), at(ty));
+            let checked = quote_spanned! {at(ty)=>
+                <#ty as #krate::__private::Checked<{
+                    #krate::__private::#check::<#ty>()
+                }>>::Type
+            };
+            quote!(type #name = #checked;)
+        });
+        quote!(#(#names)*)
     }
 
     fn expand_decoding(&self) -> TokenStream {
         let Self { krate, ident, .. } = self;
-        let types = self.events().map(|ty| quote!(<#ty as #krate::Event>::TYPE));
-        let arms = self.variants.iter().map(|(variant, ty)| {
-            // All of it at the type, so that one that is no event is reported once; but for the
-            // payload, which a type out of a `macro_rules!` could not see.
-            let payload = quote!(__envelope.payload());
-            quote_spanned! {ty.span()=>
-                <#ty as #krate::Event>::TYPE => {
-                    <#ty as #krate::Event>::decode(#payload).map(Self::#variant)
-                }
-            }
-        });
+        let events: Vec<Ident> = self.events().map(|(name, _)| name).collect();
+        let variants = self.variants.iter().map(|(variant, _)| variant);
         quote! {
             #[automatically_derived]
             impl #krate::EventSet for #ident {
-                const TYPES: &'static [&'static ::core::primitive::str] = &[#(#types),*];
+                const TYPES: &'static [&'static ::core::primitive::str] =
+                    &[#(<#events as #krate::Event>::TYPE),*];
 
-                #[allow(
-                    unreachable_patterns,
-                    unused_qualifications,
-                    reason = "two equal names are an error of their own; paths are written in full"
-                )]
+                #[allow(unreachable_patterns, reason = "two equal names are an error of their own")]
                 fn decode(
                     __envelope: &#krate::Envelope,
                 ) -> ::core::result::Result<Self, #krate::DecodeError> {
                     match __envelope.metadata().event_type.as_str() {
-                        #(#arms)*
+                        #(<#events as #krate::Event>::TYPE => {
+                            <#events as #krate::Event>::decode(__envelope.payload())
+                                .map(Self::#variants)
+                        })*
                         __other => ::core::result::Result::Err(
                             #krate::DecodeError::unknown_type(__other)
                         ),
@@ -90,15 +110,18 @@ impl<'a> EventSet<'a> {
         }
     }
 
+    /// One `Contains` per event, of the type as it is written: two of the same are refused by
+    /// coherence, at the second. The parameters, which there are not, are not at the type either.
     fn expand_coverage(&self) -> TokenStream {
         let Self { krate, ident, .. } = self;
-        let contains = self.events().map(|ty| {
-            quote! {
+        let contains = self.events().map(|(_, ty)| {
+            let generics = quote!(<>);
+            quote_spanned! {at(ty)=>
                 #[automatically_derived]
-                impl #krate::event::Contains<#ty> for #ident {}
+                impl #generics #krate::event::Contains<#ty> for #ident {}
             }
         });
-        let handles = self.events().map(|ty| quote!(#krate::router::Handles<#ty>));
+        let events = self.events().map(|(name, _)| name);
         quote! {
             #(#contains)*
 
@@ -111,7 +134,7 @@ impl<'a> EventSet<'a> {
             #[automatically_derived]
             impl<__Router> #krate::router::CoveredBy<__Router> for #ident
             where
-                __Router: #(#handles)+*
+                __Router: #(#krate::router::Handles<#events>)+*
             {}
         }
     }
@@ -119,26 +142,22 @@ impl<'a> EventSet<'a> {
     /// One assertion per event, at its type, that no event before it has its name on the wire.
     fn expand_unique_names(&self) -> TokenStream {
         let Self { krate, ident, .. } = self;
-        let set = ident.unraw().to_string();
-        let names = self.events().map(|ty| {
-            let name = spelling::of(ty);
-            quote!((#name, <#ty as #krate::Event>::TYPE))
+        let name = ident.unraw().to_string();
+        let names = self.events().map(|(event, ty)| {
+            let spelled = spelling::of(ty);
+            quote!((#spelled, <#event as #krate::Event>::TYPE))
         });
-        let assertions = self.events().enumerate().skip(1).map(|(index, ty)| {
-            let krate = moved(krate, ty.span());
-            let set = LitStr::new(&set, at(ty));
+        let assertions = self.events().enumerate().skip(1).map(|(index, (_, ty))| {
+            let krate = moved(krate, at(ty));
+            let (name, set) = (LitStr::new(&name, at(ty)), moved(ident, at(ty)));
             quote_spanned! {at(ty)=>
-                const _: () = #krate::__private::assert_unique_name(#set, &EVENTS, #index);
+                const _: () =
+                    #krate::__private::assert_unique_name::<#set, #ty>(#name, &__EVENTS, #index);
             }
         });
         quote! {
-            const _: () = {
-                const EVENTS: &[(
-                    &::core::primitive::str,
-                    &::core::primitive::str,
-                )] = &[#(#names),*];
-                #(#assertions)*
-            };
+            const __EVENTS: &[(&::core::primitive::str, &::core::primitive::str)] = &[#(#names),*];
+            #(#assertions)*
         }
     }
 
@@ -187,8 +206,29 @@ impl<'a> EventSet<'a> {
         }
     }
 
-    fn events(&self) -> impl Iterator<Item = &'a Type> {
-        self.variants.iter().map(|(_, ty)| *ty)
+    /// The names of the events, with what the user wrote.
+    fn events(&self) -> impl Iterator<Item = (Ident, &'a Type)> {
+        let variants = self.variants.iter().enumerate();
+        variants.map(|(index, (_, ty))| (format_ident!("__Event{index}"), *ty))
+    }
+}
+
+/// What an event must pass. One with parameters is most often another type around an event, which
+/// cannot be derived for.
+fn check_of(ty: &Type) -> &'static str {
+    let is_plain = match ty {
+        Type::Path(path) => path
+            .path
+            .segments
+            .iter()
+            .all(|segment| segment.arguments.is_empty()),
+        Type::Macro(_) => true,
+        _ => false,
+    };
+    if is_plain {
+        "is_event"
+    } else {
+        "variant_holds_event"
     }
 }
 

@@ -115,6 +115,7 @@ pub mod inbox;
 pub mod layer;
 pub mod router;
 pub mod stream;
+mod unique_name;
 
 #[doc(hidden)]
 #[path = "private.rs"]
@@ -274,14 +275,16 @@ pub use eventflow_macros::Classify;
 /// The first parameter is the event, by value; in a fallback it is the [`Envelope`]. The others
 /// come in any order: the transaction (`&mut PgConnection` or `&mut SqliteConnection`),
 /// [`State<T>`](State), `&`[`Metadata`], `&`[`Envelope`], and types of one's own (see
-/// [`HandlerParam`](handler::HandlerParam)). It answers `()` or `Result<(), E>`, where `E` is a
-/// [`Failure`], a boxed error, or [`Classify`](trait@Classify).
+/// [`HandlerParam`](handler::HandlerParam)); there are at most 16 in all. It answers `()` or
+/// `Result<(), E>`, where `E` is a [`Failure`], a boxed error, or [`Classify`](trait@Classify).
 ///
 /// Options, all of them optional:
 /// - `timeout = "5s"`: after which time one call is cut. The default is the consumer's, 30 s.
 /// - `retry(attempts = 3, backoff = "50ms")`: a failed call is repeated at once, in process, from a
 ///   clean savepoint. `attempts` counts the first call too; `backoff` is the time between two,
-///   10 ms unless set, at most 1 s, since the transaction stays open. Longer waits are the inbox's.
+///   10 ms unless set. All waits together are at most 1 s, since the transaction stays open; longer
+///   ones are the inbox's, by [`Failure::retry_after`] or the consumer's
+///   [`backoff`](consumer::ConsumerBuilder::backoff).
 ///   Not repeated are calls that were cut for time, failures that say when to run again or that none
 ///   helps, and errors of the infrastructure.
 /// - `crate = path`: where this crate is, if not at `::eventflow`.

@@ -10,10 +10,11 @@ use std::{error::Error, marker::PhantomData};
 use serde::{Serialize, de::DeserializeOwned};
 pub use uuid::Uuid;
 
+pub use crate::unique_name::assert_unique_name;
 use crate::{
     envelope::{DecodeError, EncodeError, Envelope, Payload},
     event::{self, Contains, Event, EventSet},
-    handler::{Handler, HandlerInput, param::Connection},
+    handler::{Handler, HandlerInput, HandlerParam, param::Connection},
     router::{CoveredBy, Handles, Ignored},
 };
 
@@ -104,8 +105,10 @@ impl<T> Checked<true> for T {
     type Type = T;
 }
 
-/// Checks that a router's set is one.
+/// Checks that a router's set is one, of events only: a set that holds something else was reported
+/// where it is derived.
 pub const fn is_event_set<Set: EventSet>() -> bool {
+    let _ = Set::TYPES;
     true
 }
 
@@ -114,10 +117,26 @@ pub const fn is_handler<H: Handler>() -> bool {
     true
 }
 
-/// Checks that a router ignores events only.
+/// Checks that what a router ignores, or a set holds, is an event.
 pub const fn is_event<E: Event>() -> bool {
     true
 }
+
+/// Checks that a type with parameters, which a set holds, is an event.
+pub const fn variant_holds_event<E: VariantEvent>() -> bool {
+    true
+}
+
+/// An event, in a set.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an `Event`",
+    label = "not an `Event`",
+    note = "a variant holds the event itself, with no other type around it, as `Created(OrderCreated)`"
+)]
+pub trait VariantEvent {}
+
+#[diagnostic::do_not_recommend]
+impl<E: Event> VariantEvent for E {}
 
 /// What `H` takes as its first parameter: these constants go before those of [`NoInput`].
 #[derive(Debug)]
@@ -226,7 +245,14 @@ pub fn event_of<H: Handler>(envelope: &Envelope) -> Result<H::Event, DecodeError
 }
 
 /// Checks that a parameter `&mut C` is a transaction.
-pub fn handler_transaction<C: Connection>() {}
+pub const fn handler_transaction<C: Connection>() -> bool {
+    true
+}
+
+/// Checks that a parameter is one that a handler takes by value.
+pub const fn handler_parameter<P: HandlerParam>() -> bool {
+    true
+}
 
 /// Checks that a handler among `handlers(…)` takes an event.
 pub fn handler_takes_event<H, E: EventInput<H>>() {}
@@ -239,93 +265,3 @@ pub fn event_of_the_set<Set: Contains<E>, E>() {}
 
 /// Checks that a router covers its set.
 pub fn every_event_is_handled<Set: CoveredBy<R>, R>() {}
-
-/// Checks that no event before the one at `index` has its name on the wire. `events` are the
-/// names of the types, each with its name on the wire.
-///
-/// # Panics
-/// If one has; in a constant, so the text is the compiler's message.
-#[track_caller]
-#[expect(clippy::panic, reason = "it is evaluated by the compiler only")]
-pub const fn assert_unique_name(set: &str, events: &[(&str, &str)], index: usize) {
-    let (earlier, rest) = events.split_at(index);
-    let Some(((event, name), _)) = rest.split_first() else {
-        return;
-    };
-    let mut earlier = earlier;
-    while let Some(((other, other_name), others)) = earlier.split_first() {
-        if same(name, other_name) {
-            let text = Text::new()
-                .push("events `")
-                .push(other)
-                .push("` and `")
-                .push(event)
-                .push("` of the set `")
-                .push(set)
-                .push("` have the same name on the wire, `")
-                .push(name)
-                .push("`; give one of them another with `#[event(type = \"…\")]`");
-            panic!("{}", text.as_str());
-        }
-        earlier = others;
-    }
-}
-
-const fn same(one: &str, other: &str) -> bool {
-    let (mut one, mut other) = (one.as_bytes(), other.as_bytes());
-    if one.len() != other.len() {
-        return false;
-    }
-    while let (Some((a, one_rest)), Some((b, other_rest))) =
-        (one.split_first(), other.split_first())
-    {
-        if *a != *b {
-            return false;
-        }
-        (one, other) = (one_rest, other_rest);
-    }
-    true
-}
-
-/// Text that is put together in a constant, where there is no `format!`.
-struct Text {
-    bytes: [u8; Self::CAPACITY],
-    length: usize,
-}
-
-impl Text {
-    /// Enough for three long paths and a wire name; what is beyond is cut.
-    const CAPACITY: usize = 2048;
-
-    const fn new() -> Self {
-        Self {
-            bytes: [0; Self::CAPACITY],
-            length: 0,
-        }
-    }
-
-    #[expect(
-        clippy::indexing_slicing,
-        reason = "constants have no `get_mut`; the place is checked"
-    )]
-    const fn push(mut self, text: &str) -> Self {
-        if self.length + text.len() > Self::CAPACITY {
-            return self;
-        }
-        let mut bytes = text.as_bytes();
-        while let Some((byte, rest)) = bytes.split_first() {
-            self.bytes[self.length] = *byte;
-            self.length += 1;
-            bytes = rest;
-        }
-        self
-    }
-
-    const fn as_str(&self) -> &str {
-        let (text, _) = self.bytes.split_at(self.length);
-        match std::str::from_utf8(text) {
-            Ok(text) => text,
-            Err(_) => "two events of a set have the same name on the wire",
-        }
-    }
-}

@@ -1,13 +1,10 @@
 //! What is written beside the function.
 
-use proc_macro2::{Ident, TokenStream};
-use quote::{ToTokens, format_ident, quote, quote_spanned};
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::{ToTokens, quote, quote_spanned};
 use syn::{Attribute, ext::IdentExt};
 
-use super::{
-    Handler,
-    signature::{Output, Param},
-};
+use super::{Handler, signature::Output};
 use crate::{duration, spans::at};
 
 impl Handler {
@@ -15,7 +12,7 @@ impl Handler {
         let function = &self.function;
         let marker = self.expand_marker();
         let cfgs = self.cfgs();
-        let checks = self.expand_checks();
+        let params = self.expand_param_types();
         let handler = self.expand_handler();
         let handle = self.expand_handle();
         quote! {
@@ -25,7 +22,7 @@ impl Handler {
             #(#cfgs)*
             #[allow(deprecated, reason = "a deprecated function may be a handler")]
             const _: () = {
-                #checks
+                #params
                 #handler
                 #handle
             };
@@ -33,8 +30,16 @@ impl Handler {
     }
 
     /// The struct that stands for the function among the types.
+    ///
+    /// The event is the default of a parameter, so that it is a part of the struct's type: where
+    /// it does not resolve, the struct has no type either, and the compiler is silent about what
+    /// is built on it. As an associated type alone, it would conflict with every other event.
     fn expand_marker(&self) -> TokenStream {
         let (cfgs, vis, ident) = (self.cfgs(), &self.function.vis, self.ident());
+        let fields = self.signature.event.as_ref().map_or_else(
+            || quote!({}),
+            |event| quote!(<__Event = #event> { __event: ::core::marker::PhantomData<fn() -> __Event> }),
+        );
         quote! {
             #(#cfgs)*
             #[doc(hidden)]
@@ -47,36 +52,15 @@ impl Handler {
                 unreachable_pub,
                 reason = "it stands for the function among the types"
             )]
-            #vis struct #ident {}
+            #vis struct #ident #fields
         }
-    }
-
-    /// Checks what the bounds of the implementation would otherwise take for granted, so that it
-    /// is said here and not at the router.
-    fn expand_checks(&self) -> TokenStream {
-        let krate = &self.options.krate;
-        let checks = self
-            .signature
-            .params
-            .iter()
-            .filter_map(|param| match param {
-                Param::Connection(ty) => Some(quote_spanned! {at(ty)=>
-                    const _: fn() = #krate::__private::handler_transaction::<#ty>;
-                }),
-                Param::Part(_) | Param::Value(_) => None,
-            });
-        quote!(#(#checks)*)
     }
 
     fn expand_handler(&self) -> TokenStream {
         let (krate, ident) = (&self.options.krate, self.ident());
         let name = ident.unraw().to_string();
         let event = &self.signature.event;
-        let transactional = self.signature.params.iter().map(|param| match param {
-            Param::Connection(_) => quote!(true),
-            Param::Part(_) => quote!(false),
-            Param::Value(ty) => quote!(<#ty as #krate::handler::HandlerParam>::TRANSACTIONAL),
-        });
+        let transactional = self.expand_transactional();
         let timeout = self.options.timeout.map(|timeout| {
             let timeout = duration::expand(timeout);
             quote! {
@@ -98,7 +82,7 @@ impl Handler {
             impl #krate::handler::Handler for #ident {
                 type Event = #event;
                 const NAME: &'static ::core::primitive::str = #name;
-                const TRANSACTIONAL: ::core::primitive::bool = false #(|| #transactional)*;
+                const TRANSACTIONAL: ::core::primitive::bool = #transactional;
                 #timeout
                 #retry
             }
@@ -107,74 +91,39 @@ impl Handler {
 
     fn expand_handle(&self) -> TokenStream {
         let (krate, ident) = (&self.options.krate, self.ident());
-        let bounds = self
-            .signature
-            .params
-            .iter()
-            .filter_map(|param| match param {
-                Param::Connection(ty) => Some(quote_spanned! {at(ty)=>
-                    #ty: #krate::handler::param::ConnectionOf<__Inbox, Self>,
-                }),
-                Param::Value(ty) => Some(quote_spanned! {at(ty)=>
-                    #ty: #krate::handler::FromDelivery<__Inbox, __State>,
-                }),
-                Param::Part(_) => None,
-            });
-        let names: Vec<Ident> = (1..=self.signature.params.len())
-            .map(|index| format_ident!("__argument_{index}"))
-            .collect();
-        let arguments = names
-            .iter()
-            .zip(&self.signature.params)
-            .map(|(name, param)| self.expand_argument(name, param));
+        let bounds = self.expand_param_bounds();
+        let (names, arguments) = (self.arguments(), self.expand_arguments());
         let output = match &self.signature.output {
             Output::Unit => quote!(()),
             Output::Type(ty) => ty.to_token_stream(),
         };
         // The future must be `Send`; a message about that is about the function.
         let handle = Ident::new("handle", at(ident));
+        // The names in the body are not those of the user, whose function may have the same.
+        let body = quote_spanned! {Span::mixed_site()=>
+            (
+                __delivery: &#krate::Delivery<__Inbox>,
+                __state: &__State,
+                __transaction: &mut #krate::delivery::Transaction<__Inbox>,
+            ) -> ::core::result::Result<(), #krate::Failure> {
+                let __event = #krate::__private::event_of::<Self>(__delivery.envelope())?;
+                #arguments
+                <#output as #krate::handler::HandlerOutput>::into_result(
+                    #ident(__event, #(#names),*).await
+                )
+            }
+        };
         quote! {
             #[automatically_derived]
             impl<__Inbox, __State> #krate::handler::Handle<__Inbox, __State> for #ident
             where
                 __Inbox: #krate::Inbox,
                 __State: ::core::marker::Send + ::core::marker::Sync + 'static,
-                #(#bounds)*
+                #bounds
             {
                 #[allow(unused_variables, reason = "not every handler takes from all of them")]
-                async fn #handle(
-                    __delivery: &#krate::Delivery<__Inbox>,
-                    __state: &__State,
-                    __transaction: &mut #krate::delivery::Transaction<__Inbox>,
-                ) -> ::core::result::Result<(), #krate::Failure> {
-                    let __event = #krate::__private::event_of::<Self>(__delivery.envelope())?;
-                    #(#arguments)*
-                    <#output as #krate::handler::HandlerOutput>::into_result(
-                        #ident(__event, #(#names),*).await
-                    )
-                }
+                async fn #handle #body
             }
-        }
-    }
-
-    fn expand_argument(&self, name: &Ident, param: &Param) -> TokenStream {
-        let krate = &self.options.krate;
-        match param {
-            Param::Connection(ty) => quote! {
-                let #name = <#ty as #krate::handler::param::ConnectionOf<__Inbox, Self>>::of(
-                    __transaction.connection()?
-                );
-            },
-            Param::Part(ty) => quote! {
-                let #name = <#ty as #krate::handler::param::PartOfDelivery>::part_of(__delivery);
-            },
-            Param::Value(ty) => quote! {
-                let #name = <#ty as #krate::handler::FromDelivery<__Inbox, __State>>::from_delivery(
-                    __delivery,
-                    __state,
-                )
-                .await?;
-            },
         }
     }
 

@@ -1,11 +1,12 @@
 //! `#[handler]`: an `async fn` that handles one type of event.
 //!
-//! The function stays as it is. Beside it comes an empty struct of the same name, which implements
+//! The function stays as it is. Beside it comes a struct of the same name, which implements
 //! `Handler` and `Handle`: a struct with braces lives among the types only, so function and struct
 //! share the name and one `use` brings both.
 
 mod expand;
 mod options;
+mod params;
 mod signature;
 
 use proc_macro2::TokenStream;

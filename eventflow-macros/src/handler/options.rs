@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Ident, TokenStream};
 use syn::{ItemFn, LitInt};
 
 use crate::{
@@ -18,8 +18,9 @@ const ATTEMPTS: &str = "attempts = 3";
 const BACKOFF: &str = "backoff = \"50ms\"";
 
 const DEFAULT_BACKOFF: Duration = Duration::from_millis(10);
-/// The transaction stays open between two calls.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
+/// All waits of one attempt together: its transaction stays open, and so do its neighbours'.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+const SCHEDULE: &str = "for the transaction stays open; longer waits are the inbox's schedule: answer `Failure::retry_after`, or set the consumer's `backoff`";
 
 pub(super) struct Options {
     pub(super) krate: CratePath,
@@ -93,10 +94,12 @@ fn retry(option: &AttributeOption, errors: &mut Errors) -> Option<Retry> {
             format!("`retry` needs the number of calls; write `{RETRY}`"),
         );
     }
-    Some(Retry {
+    let retry = Retry {
         attempts: attempts?,
         backoff: backoff?,
-    })
+    };
+    check_wait(&retry, &option.name, errors);
+    Some(retry)
 }
 
 fn parse_attempts(option: &AttributeOption) -> syn::Result<u32> {
@@ -117,11 +120,26 @@ fn parse_attempts(option: &AttributeOption) -> syn::Result<u32> {
 fn parse_backoff(option: &AttributeOption) -> syn::Result<Duration> {
     let text = option.text(BACKOFF)?;
     let backoff = duration::parse(&text)?;
-    if backoff > LONGEST_BACKOFF {
+    if backoff > LONGEST_WAIT {
         return Err(syn::Error::new(
             text.span(),
-            "an immediate retry waits at most `\"1s\"`, for its transaction stays open; longer waits are the inbox's schedule: answer `Failure::retry` or `Failure::retry_after`",
+            format!("an immediate retry waits at most `\"1s\"`, {SCHEDULE}"),
         ));
     }
     Ok(backoff)
+}
+
+/// Every wait is the same, and there is one less than calls.
+fn check_wait(retry: &Retry, name: &Ident, errors: &mut Errors) {
+    let wait = retry
+        .backoff
+        .saturating_mul(retry.attempts.saturating_sub(1));
+    if wait > LONGEST_WAIT {
+        errors.at(
+            name,
+            format!(
+                "these retries wait {wait:?} in all, and immediate ones at most {LONGEST_WAIT:?}, {SCHEDULE}",
+            ),
+        );
+    }
 }

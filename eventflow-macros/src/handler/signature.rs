@@ -6,7 +6,10 @@ use syn::{
     visit_mut::{self, VisitMut},
 };
 
-use crate::errors::Errors;
+use crate::{errors::Errors, spelling};
+
+/// More than `HandlerFn` knows could not be layered.
+const MOST_PARAMETERS: usize = 16;
 
 pub(super) struct Signature {
     /// The type of the first parameter, if there is one that a handler can take.
@@ -62,6 +65,14 @@ impl Signature {
             errors.at(
                 &signature.ident,
                 "a handler takes the event as its first parameter; add one, as `event: OrderCreated`",
+            );
+        }
+        if let Some(beyond) = signature.inputs.iter().nth(MOST_PARAMETERS) {
+            errors.at(
+                beyond,
+                format!(
+                    "a handler has at most {MOST_PARAMETERS} parameters; take several as one `State<T>`, or as a type that implements `HandlerParam` and `FromDelivery`",
+                ),
             );
         }
         check_one_transaction(&params, errors);
@@ -173,8 +184,16 @@ impl VisitMut for Unnameable {
 fn parse_event(ty: &Type, errors: &mut Errors) -> Option<Type> {
     match ty {
         Type::Reference(reference) => {
-            errors.at(ty, "a handler takes the event by value; remove the `&`");
-            Some((*reference.elem).clone())
+            let message = if reference.mutability.is_some() {
+                format!(
+                    "a handler takes the event first; put `&mut {}` after it",
+                    spelling::of(&reference.elem),
+                )
+            } else {
+                "a handler takes the event first, and by value; remove the `&`".to_owned()
+            };
+            errors.at(ty, message);
+            None
         }
         Type::ImplTrait(_) => None,
         _ => Some(ty.clone()),

@@ -22,7 +22,7 @@ pub use self::{
 
 /// A function that handles one type of event; implemented by `#[handler]`.
 ///
-/// The implementing type is an empty struct with the function's name, so that one `use` brings
+/// The implementing type is a struct with the function's name, so that one `use` brings
 /// both.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a handler",

@@ -89,6 +89,7 @@ pub trait HandlerFn<Args> {
     type Event: HandlerInput;
 }
 
+// As many parameters as `#[handler]` allows: 16, the event counted.
 macro_rules! impl_handler_fn {
     ($($param:ident)*) => {
         impl<F, Answer, E, $($param),*> HandlerFn<(E, $($param,)*)> for F
@@ -110,3 +111,10 @@ impl_handler_fn!(A B C D G);
 impl_handler_fn!(A B C D G H);
 impl_handler_fn!(A B C D G H J);
 impl_handler_fn!(A B C D G H J K);
+impl_handler_fn!(A B C D G H J K L);
+impl_handler_fn!(A B C D G H J K L M);
+impl_handler_fn!(A B C D G H J K L M N);
+impl_handler_fn!(A B C D G H J K L M N O);
+impl_handler_fn!(A B C D G H J K L M N O P);
+impl_handler_fn!(A B C D G H J K L M N O P Q);
+impl_handler_fn!(A B C D G H J K L M N O P Q T);

@@ -5,7 +5,7 @@ use eventflow::{handler::Handler, prelude::*};
 #[derive(Event)]
 struct OrderCreated;
 
-#[handler(timeout = "2m", retry(attempts = 3, backoff = "1s"))]
+#[handler(timeout = "2m", retry(attempts = 2, backoff = "1s"))]
 async fn both(_event: OrderCreated) {}
 
 #[handler(retry(attempts = 1),)]
@@ -21,7 +21,7 @@ async fn not_compiled(_event: DoesNotExist) {}
 fn main() {
     assert_eq!(both::TIMEOUT, Some(Duration::from_secs(120)));
     let retry = both::RETRY.unwrap();
-    assert_eq!((retry.attempts, retry.backoff), (3, Duration::from_secs(1)));
+    assert_eq!((retry.attempts, retry.backoff), (2, Duration::from_secs(1)));
 
     let retry = one::RETRY.unwrap();
     assert_eq!((retry.attempts, retry.backoff), (1, Duration::from_millis(10)));

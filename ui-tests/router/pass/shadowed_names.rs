@@ -33,10 +33,26 @@ struct OrderPaid {
     order_id: uuid::Uuid,
 }
 
+#[derive(Event)]
+struct OrderShipped;
+
+#[derive(Event)]
+struct OrderPacked;
+
+#[derive(Event)]
+struct OrderHeld;
+
+#[derive(Event)]
+struct OrderLeft;
+
 #[derive(EventSet)]
 enum OrderEvents {
     Created(OrderCreated),
     Paid(OrderPaid),
+    Shipped(OrderShipped),
+    Packed(OrderPacked),
+    Held(OrderHeld),
+    Left(OrderLeft),
 }
 
 #[derive(Debug, thiserror::Error, Classify)]
@@ -55,9 +71,26 @@ async fn reserve_stock(
 }
 
 #[handler]
+async fn __delivery(_: OrderShipped, _: ::eventflow::State<u8>) {}
+
+#[handler]
+async fn __event(_: OrderPacked, _: &mut sqlx::PgConnection) {}
+
+#[handler]
+async fn __argument_0(_: OrderHeld, _: &::eventflow::Metadata) {}
+
+#[handler]
+async fn __transaction(_: OrderLeft, _: &::eventflow::Metadata) {}
+
+#[handler]
 async fn on_other(_: ::eventflow::Envelope) {}
 
-#[router(events = OrderEvents, handlers(reserve_stock), ignore(OrderPaid), fallback(on_other))]
+#[router(
+    events = OrderEvents,
+    handlers(reserve_stock, __delivery, __event, __argument_0, __transaction),
+    ignore(OrderPaid),
+    fallback(on_other)
+)]
 struct Orders;
 
 fn main() {
