@@ -72,6 +72,11 @@ pub(crate) fn inexact(reports: &[WorkerReport], messages: &[Message]) -> Vec<Str
     wrong
 }
 
+/// What was taken from workers, as by those that were held to be dead, and what they lost.
+pub(crate) fn losses(reports: &[WorkerReport]) -> [(&'static str, u64); 3] {
+    ["recovered", "lease_lost", "units_lost"].map(|name| (name, sum(reports, name)))
+}
+
 fn sum(reports: &[WorkerReport], name: &str) -> u64 {
     reports.iter().map(|report| report.count(name)).sum()
 }

@@ -104,6 +104,10 @@ async fn soak(title: String, mut rng: Rng, length: Duration, logs: &Path) -> Tab
     let mut checks = vec![
         Check::new("everything is done once nothing fails any more", left),
         Check::new("no session is left in a transaction", idle),
+        Check::new(
+            "the server had to end no session for that",
+            cluster.ended_in_transaction().await,
+        ),
     ];
     recoveries.note(Recovery::IdleStop, cluster.crew.replace_all().await);
     let reports = cluster.crew.take_reports();
@@ -115,6 +119,7 @@ async fn soak(title: String, mut rng: Rng, length: Duration, logs: &Path) -> Tab
     recoveries.note(Recovery::IdleStop, cluster.crew.stop_all().await);
     let last_reports = cluster.crew.take_reports();
 
+    let all_reports = [&reports[..], &last_reports].concat();
     let carried = carried(&cluster, &ledger).await;
     let rows = cluster.database.rows().await;
     let effects = cluster.database.effects().await;
@@ -122,11 +127,11 @@ async fn soak(title: String, mut rng: Rng, length: Duration, logs: &Path) -> Tab
     checks.extend([
         Check::new(
             "what a worker reads, it counts as something",
-            counters::unbalanced(&[&reports[..], &last_reports].concat()),
+            counters::unbalanced(&all_reports),
         ),
         Check::new(
             "no more is counted than there was",
-            counters::beyond(&[&reports[..], &last_reports].concat(), &carried),
+            counters::beyond(&all_reports, &carried),
         ),
         Check::new(
             "after the faults, the counts are exact",
@@ -136,11 +141,18 @@ async fn soak(title: String, mut rng: Rng, length: Duration, logs: &Path) -> Tab
             "no worker ended or panicked by itself",
             cluster.crew.take_surprises(),
         ),
+        Check::new("each recovery was measured", recoveries.unmeasured(length)),
+        Check::new(
+            "no recovery took three times its goal",
+            recoveries.too_long(),
+        ),
     ]);
     Table {
         title,
         carried,
         faults: nemesis.faults(),
+        losses: counters::losses(&all_reports),
+        settings: cluster.crew.settings(),
         recoveries,
         checks,
     }
