@@ -23,7 +23,69 @@ on_every_database!(
     k4_killed_after_claim_before_handler,
     k5_killed_inside_the_handlers_transaction,
     k6_killed_after_the_handlers_commit,
+    killed_at_every_point_in_turn_nothing_is_lost_or_done_twice,
+    a_worker_in_which_every_point_fails_loses_nothing_and_does_nothing_twice,
 );
+
+/// Every point that an event passes.
+const POINTS: [&str; 10] = [
+    "after_read",
+    "after_insert",
+    "after_commit",
+    "before_ack",
+    "after_ack",
+    "after_claim",
+    "in_handler",
+    "before_settle",
+    "before_commit",
+    "after_settle_commit",
+];
+
+/// Work some of which is claimed once more: it fails at first.
+async fn work_and_failures<D: Database>(site: &Site<D>) -> Vec<String> {
+    let ends = [End::Done, End::FailOnce, End::Done];
+    site.publish(ends.map(WorkRequested::ending)).await
+}
+
+/// Each worker stands at a point when it is killed, with what it has open.
+async fn killed_at_every_point_in_turn_nothing_is_lost_or_done_twice<D: Database>() {
+    let site = Site::<D>::start().await;
+    let mut config = site.worker();
+    // Events that lapse alone again and again are not to be held for their killers.
+    config.max_retries = 100;
+    let mut ids = Vec::new();
+    for point in POINTS {
+        ids.extend(work_and_failures(&site).await);
+        let mut worker = Worker::start_to_fail(&config, &format!("{point}=stall"));
+        worker.logs_say("fail point").await;
+        worker.kill();
+    }
+    ids.sort();
+
+    finish(&site, &ids).await;
+}
+
+async fn a_worker_in_which_every_point_fails_loses_nothing_and_does_nothing_twice<D: Database>() {
+    let site = Site::<D>::start().await;
+    let points = POINTS.map(|point| format!("{point}=fail*2")).join(",");
+    let mut worker = Worker::start_to_fail(&site.worker(), &points);
+    let mut ids = Vec::new();
+    for _ in 0..10 {
+        ids.extend(work_and_failures(&site).await);
+    }
+    ids.sort();
+
+    site.await_rows("processed", &ids).await;
+    site.await_acknowledged("billing").await;
+    worker.stop().await;
+
+    assert_eq!(site.effects().await, ids);
+    let logs = worker.logs();
+    for point in POINTS {
+        let failures = format!("fail point point=\"{point}\" action=Fail");
+        assert_eq!(logs.matches(&failures).count(), 2, "{point} in:\n{logs}");
+    }
+}
 
 /// A handful of events that are done at once.
 async fn some_work<D: Database>(site: &Site<D>) -> Vec<String> {
