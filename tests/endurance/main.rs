@@ -119,39 +119,26 @@ async fn soak(title: String, mut rng: Rng, length: Duration, logs: &Path) -> Tab
     recoveries.note(Recovery::IdleStop, cluster.crew.stop_all().await);
     let last_reports = cluster.crew.take_reports();
 
-    let all_reports = [&reports[..], &last_reports].concat();
+    let counts = [&reports[..], &last_reports].concat();
     let carried = carried(&cluster, &ledger).await;
     let rows = cluster.database.rows().await;
     let effects = cluster.database.effects().await;
     checks.extend(checks::outcome(&carried, &rows, &effects));
-    checks.extend([
-        Check::new(
-            "what a worker reads, it counts as something",
-            counters::unbalanced(&all_reports),
-        ),
-        Check::new(
-            "no more is counted than there was",
-            counters::beyond(&all_reports, &carried),
-        ),
-        Check::new(
-            "after the faults, the counts are exact",
-            counters::inexact(&last_reports, &messages),
-        ),
-        Check::new(
-            "no worker ended or panicked by itself",
-            cluster.crew.take_surprises(),
-        ),
-        Check::new("each recovery was measured", recoveries.unmeasured(length)),
-        Check::new(
-            "no recovery took three times its goal",
-            recoveries.too_long(),
-        ),
-    ]);
+    checks.extend(counters::checks(&counts, &carried));
+    checks.push(Check::new(
+        "after the faults, the counts are exact",
+        counters::inexact(&last_reports, &messages),
+    ));
+    checks.push(Check::new(
+        "no worker ended or panicked by itself",
+        cluster.crew.take_surprises(),
+    ));
+    checks.extend(recoveries.checks(length));
     Table {
         title,
         carried,
         faults: nemesis.faults(),
-        losses: counters::losses(&all_reports),
+        losses: counters::losses(&counts),
         settings: cluster.crew.settings(),
         recoveries,
         checks,

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, fmt, sync::Mutex, time::Duration};
 
-use crate::schedule::{LEASE, Server};
+use crate::{
+    checks::Check,
+    schedule::{LEASE, Server},
+};
 
 /// Beyond this, nobody waits for a recovery: it has taken too long by then.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
@@ -35,8 +38,16 @@ impl Recoveries {
         taken.entry(recovery).or_default().extend(times);
     }
 
+    /// What must hold after a soak of this length.
+    pub(crate) fn checks(&self, length: Duration) -> [Check; 2] {
+        [
+            Check::new("each recovery was measured", self.unmeasured(length)),
+            Check::new("no recovery took three times its goal", self.too_long()),
+        ]
+    }
+
     /// Recoveries that were not measured in a soak of this length, and should have been.
-    pub(crate) fn unmeasured(&self, length: Duration) -> Vec<String> {
+    fn unmeasured(&self, length: Duration) -> Vec<String> {
         let taken = self.sorted();
         let unmeasured = Recovery::ALL.iter().filter(|recovery| {
             length >= MEASURES_ALL && taken.get(recovery).is_none_or(Vec::is_empty)
@@ -45,7 +56,7 @@ impl Recoveries {
     }
 
     /// Times that miss their goals by far.
-    pub(crate) fn too_long(&self) -> Vec<String> {
+    fn too_long(&self) -> Vec<String> {
         let times = self.sorted().into_iter();
         let times =
             times.flat_map(|(recovery, times)| times.into_iter().map(move |t| (recovery, t)));
