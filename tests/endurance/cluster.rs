@@ -60,6 +60,14 @@ impl Cluster {
         }
     }
 
+    /// Sessions that were left in a transaction until Postgres ended them.
+    pub(crate) async fn ended_in_transaction(&self) -> Vec<String> {
+        let log = self.postgres.lock().await.log();
+        let lines = log.lines();
+        let lines = lines.filter(|line| line.contains("idle-in-transaction timeout"));
+        lines.map(str::to_owned).collect()
+    }
+
     /// Waits until nothing is left to be done; answers what is left if that takes too long.
     pub(crate) async fn drained(&self) -> Vec<String> {
         let deadline = Instant::now() + DRAINED_WITHIN;

@@ -3,13 +3,27 @@
 use eventflow_tests::worker::WorkerReport;
 
 use crate::{
+    checks::Check,
     cluster::RUNS,
     ledger::Carried,
     message::{Kind, Message},
 };
 
+pub(crate) fn checks(reports: &[WorkerReport], carried: &Carried) -> [Check; 2] {
+    [
+        Check::new(
+            "what a worker reads, it counts as something",
+            unbalanced(reports),
+        ),
+        Check::new(
+            "no more is counted than there was",
+            beyond(reports, carried),
+        ),
+    ]
+}
+
 /// What speaks against single reports: each entry read is one of what an entry can be.
-pub(crate) fn unbalanced(reports: &[WorkerReport]) -> Vec<String> {
+fn unbalanced(reports: &[WorkerReport]) -> Vec<String> {
     let balanced = |report: &&WorkerReport| {
         let kinds = ["stored", "duplicates", "malformed", "ignored", "unknown"];
         let kinds = kinds.iter().map(|kind| report.count(kind));
@@ -20,7 +34,7 @@ pub(crate) fn unbalanced(reports: &[WorkerReport]) -> Vec<String> {
 }
 
 /// What speaks against all reports together: nobody has counted what was not there.
-pub(crate) fn beyond(reports: &[WorkerReport], carried: &Carried) -> Vec<String> {
+fn beyond(reports: &[WorkerReport], carried: &Carried) -> Vec<String> {
     let ended = |kinds: &[Kind]| {
         let events = carried.events.values();
         events.filter(|event| kinds.contains(&event.kind)).count()
@@ -70,6 +84,11 @@ pub(crate) fn inexact(reports: &[WorkerReport], messages: &[Message]) -> Vec<Str
         wrong.push(format!("read: {read}, not {entries}"));
     }
     wrong
+}
+
+/// What was taken from workers, as by those that were held to be dead, and what they lost.
+pub(crate) fn losses(reports: &[WorkerReport]) -> [(&'static str, u64); 3] {
+    ["recovered", "lease_lost", "units_lost"].map(|name| (name, sum(reports, name)))
 }
 
 fn sum(reports: &[WorkerReport], name: &str) -> u64 {

@@ -59,6 +59,14 @@ impl Crew {
         crew
     }
 
+    /// The settings on which recoveries depend.
+    pub(crate) fn settings(&self) -> String {
+        let WorkerConfig {
+            lease, poll, block, ..
+        } = &self.config;
+        format!("lease {lease:?}, poll {poll:?}, block {block:?}")
+    }
+
     /// The worker on a seat, for as long as nothing else is to happen to it.
     pub(crate) async fn seat(&self, seat: usize) -> MutexGuard<'_, Numbered> {
         self.seats[seat].lock().await

@@ -57,14 +57,16 @@ impl Database {
         .await
     }
 
-    /// The rows that a process has claimed.
-    pub(crate) async fn claims_of(&self, process: u32) -> Vec<Claim> {
+    /// The rows that a process has claimed, with work of so many milliseconds or more.
+    pub(crate) async fn claims_of(&self, process: u32, takes_ms: u32) -> Vec<Claim> {
         answer(async || {
             sqlx::query_as(
                 "SELECT id, lock_token FROM event_inbox
-                WHERE status = 'processing' AND starts_with(locked_by, $1)",
+                WHERE status = 'processing' AND starts_with(locked_by, $1)
+                    AND (payload->>'takes_ms')::bigint >= $2",
             )
             .bind(format!("{process}-"))
+            .bind(i64::from(takes_ms))
             .fetch_all(&self.0)
             .await
         })

@@ -104,6 +104,10 @@ async fn soak(title: String, mut rng: Rng, length: Duration, logs: &Path) -> Tab
     let mut checks = vec![
         Check::new("everything is done once nothing fails any more", left),
         Check::new("no session is left in a transaction", idle),
+        Check::new(
+            "the server had to end no session for that",
+            cluster.ended_in_transaction().await,
+        ),
     ];
     recoveries.note(Recovery::IdleStop, cluster.crew.replace_all().await);
     let reports = cluster.crew.take_reports();
@@ -115,32 +119,27 @@ async fn soak(title: String, mut rng: Rng, length: Duration, logs: &Path) -> Tab
     recoveries.note(Recovery::IdleStop, cluster.crew.stop_all().await);
     let last_reports = cluster.crew.take_reports();
 
+    let counts = [&reports[..], &last_reports].concat();
     let carried = carried(&cluster, &ledger).await;
     let rows = cluster.database.rows().await;
     let effects = cluster.database.effects().await;
     checks.extend(checks::outcome(&carried, &rows, &effects));
-    checks.extend([
-        Check::new(
-            "what a worker reads, it counts as something",
-            counters::unbalanced(&[&reports[..], &last_reports].concat()),
-        ),
-        Check::new(
-            "no more is counted than there was",
-            counters::beyond(&[&reports[..], &last_reports].concat(), &carried),
-        ),
-        Check::new(
-            "after the faults, the counts are exact",
-            counters::inexact(&last_reports, &messages),
-        ),
-        Check::new(
-            "no worker ended or panicked by itself",
-            cluster.crew.take_surprises(),
-        ),
-    ]);
+    checks.extend(counters::checks(&counts, &carried));
+    checks.push(Check::new(
+        "after the faults, the counts are exact",
+        counters::inexact(&last_reports, &messages),
+    ));
+    checks.push(Check::new(
+        "no worker ended or panicked by itself",
+        cluster.crew.take_surprises(),
+    ));
+    checks.extend(recoveries.checks(length));
     Table {
         title,
         carried,
         faults: nemesis.faults(),
+        losses: counters::losses(&counts),
+        settings: cluster.crew.settings(),
         recoveries,
         checks,
     }

@@ -26,6 +26,10 @@ const REMEMBERED: usize = 500;
 const AGGREGATES: u128 = 16;
 const LONGEST_WORK_MS: u32 = 20;
 
+/// So many take this long instead: a fault finds their worker in the middle.
+const LONG_WORKS: f64 = 0.02;
+pub(crate) const LONG_WORK_MS: u32 = 500;
+
 /// What must become of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
@@ -129,7 +133,11 @@ impl Messages {
     fn envelope(&mut self, id: &str, kind: Kind) -> Envelope {
         let work = WorkRequested {
             work_id: Uuid::from_u128(self.rng.u128(1..=AGGREGATES)),
-            takes_ms: self.rng.u32(..=LONGEST_WORK_MS),
+            takes_ms: if self.rng.f64() < LONG_WORKS {
+                LONG_WORK_MS
+            } else {
+                self.rng.u32(..=LONGEST_WORK_MS)
+            },
             end: match kind {
                 Kind::Done => End::Done,
                 Kind::FailsOnce => End::FailOnce,

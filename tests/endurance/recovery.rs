@@ -2,10 +2,19 @@
 
 use std::{collections::BTreeMap, fmt, sync::Mutex, time::Duration};
 
-use crate::schedule::{LEASE, Server};
+use crate::{
+    checks::Check,
+    schedule::{LEASE, Server},
+};
 
-/// Beyond this, nobody waits for a recovery.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// Beyond this, nobody waits for a recovery: it has taken too long by then.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
+
+/// One that takes so many times its goal is no matter of a busy machine.
+const TOO_MANY_TIMES: u32 = 3;
+
+/// A soak as long as this has a round for each recovery.
+const MEASURES_ALL: Duration = Duration::from_mins(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Recovery {
@@ -29,6 +38,34 @@ impl Recoveries {
         taken.entry(recovery).or_default().extend(times);
     }
 
+    /// What must hold after a soak of this length.
+    pub(crate) fn checks(&self, length: Duration) -> [Check; 2] {
+        [
+            Check::new("each recovery was measured", self.unmeasured(length)),
+            Check::new("no recovery took three times its goal", self.too_long()),
+        ]
+    }
+
+    /// Recoveries that were not measured in a soak of this length, and should have been.
+    fn unmeasured(&self, length: Duration) -> Vec<String> {
+        let taken = self.sorted();
+        let unmeasured = Recovery::ALL.iter().filter(|recovery| {
+            length >= MEASURES_ALL && taken.get(recovery).is_none_or(Vec::is_empty)
+        });
+        unmeasured.map(ToString::to_string).collect()
+    }
+
+    /// Times that miss their goals by far.
+    fn too_long(&self) -> Vec<String> {
+        let times = self.sorted().into_iter();
+        let times =
+            times.flat_map(|(recovery, times)| times.into_iter().map(move |t| (recovery, t)));
+        times
+            .filter(|(recovery, time)| *time > recovery.goal() * TOO_MANY_TIMES)
+            .map(|(recovery, time)| format!("{recovery}: {:.3} s", time.as_secs_f64()))
+            .collect()
+    }
+
     /// All times by what was waited for, in ascending order.
     pub(crate) fn sorted(&self) -> BTreeMap<Recovery, Vec<Duration>> {
         let mut taken = self.0.lock().unwrap().clone();
@@ -40,6 +77,13 @@ impl Recoveries {
 }
 
 impl Recovery {
+    const ALL: [Self; 4] = [
+        Self::KilledWorker,
+        Self::Redis,
+        Self::Postgres,
+        Self::IdleStop,
+    ];
+
     /// The goal: none should take longer.
     pub(crate) fn goal(self) -> Duration {
         match self {

@@ -113,18 +113,27 @@ impl Deck {
     }
 }
 
+/// As many as a minute has rounds for them.
 fn singles(rng: &mut Rng) -> Vec<Fault> {
     let mut faults = Vec::new();
     for server in [Server::Redis, Server::Postgres] {
         let time = within(rng, Duration::ZERO, LONGEST_OUTAGE);
-        let seat = rng.usize(..SEATS);
         faults.extend([
             Fault::KillServer { server, time },
             Fault::RestartServer { server },
-            Fault::KillWorker { seat },
         ]);
     }
+    let seat = rng.usize(..SEATS);
+    faults.push(Fault::KillWorker { seat });
+    let seat = rng.usize(..SEATS);
+    let time = longer_than_a_lease(rng);
+    faults.push(Fault::PauseWorker { seat, time });
     faults
+}
+
+fn longer_than_a_lease(rng: &mut Rng) -> Duration {
+    let second = Duration::from_secs(1);
+    within(rng, LEASE + second / 5, LEASE + second)
 }
 
 fn storms(rng: &mut Rng) -> Vec<Fault> {
@@ -157,10 +166,7 @@ fn storms(rng: &mut Rng) -> Vec<Fault> {
             bytes: rng.usize(..2000),
         }));
     }
-    for time in [
-        within(rng, second / 5, second),
-        within(rng, LEASE + second / 5, LEASE + second),
-    ] {
+    for time in [within(rng, second / 5, second), longer_than_a_lease(rng)] {
         let seat = rng.usize(..SEATS);
         faults.push(Fault::PauseWorker { seat, time });
     }

@@ -22,12 +22,16 @@ pub(crate) struct Table {
     pub(crate) title: String,
     pub(crate) carried: Carried,
     pub(crate) faults: BTreeMap<String, u32>,
+    /// Counts of the workers that have stopped by themselves.
+    pub(crate) losses: [(&'static str, u64); 3],
+    /// What the recoveries depend on.
+    pub(crate) settings: String,
     pub(crate) recoveries: Recoveries,
     pub(crate) checks: Vec<Check>,
 }
 
 impl Table {
-    /// Whether all checks hold; goals of time do not count.
+    /// Whether all checks hold; a goal of time may be missed, though not by far.
     pub(crate) fn holds(&self) -> bool {
         self.checks.iter().all(|check| check.against.is_empty())
     }
@@ -56,7 +60,7 @@ impl Table {
         for (recovery, times) in self.recoveries.sorted() {
             recovery_line(f, recovery, &times)?;
         }
-        Ok(())
+        writeln!(f, "  with {}", self.settings)
     }
 
     fn checks(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -82,6 +86,10 @@ impl Display for Table {
         writeln!(f, "\nfaults")?;
         for (kind, count) in &self.faults {
             line(f, kind, count)?;
+        }
+        writeln!(f, "\ncounted by the workers that were not killed")?;
+        for (name, count) in self.losses {
+            line(f, name, count)?;
         }
         self.recoveries(f)?;
         self.checks(f)

@@ -61,17 +61,7 @@ impl PostgresServer {
     pub async fn start_with(settings: &[&str]) -> Self {
         let binaries = binaries();
         let folder = folder();
-        let output = command(&binaries.join("initdb"))
-            .args(["--username=postgres", "--auth=trust", "--encoding=UTF8"])
-            .args(["--locale=C", "--no-sync", "--pgdata"])
-            .arg(folder.path().join("data"))
-            .output()
-            .unwrap();
-        assert!(
-            output.status.success(),
-            "initdb failed: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        initialise(&binaries, folder.path()).await;
         let settings = settings.iter().map(|text| (*text).to_owned()).collect();
         Self::start_in(folder, binaries, settings).await
     }
@@ -165,6 +155,25 @@ impl PostgresServer {
         let folder = self.folder.path();
         self.process = start(&self.binaries, folder, self.port, &self.settings).await;
     }
+}
+
+/// Makes the files of a new server. Killed with the test, it takes its folder along.
+async fn initialise(binaries: &Path, folder: &Path) {
+    let log = folder.join(LOG);
+    let mut command = command(&binaries.join("initdb"));
+    command
+        .args(["--username=postgres", "--auth=trust", "--encoding=UTF8"])
+        .args(["--locale=C", "--no-sync", "--pgdata"])
+        .arg(folder.join("data"))
+        .stdout(Stdio::null())
+        .stderr(File::create(&log).unwrap());
+    let mut process = Process::start(&mut command, folder).unwrap();
+    let status = process.exit(START_DEADLINE).await;
+    assert!(
+        status.success(),
+        "initdb failed: {}",
+        std::fs::read_to_string(&log).unwrap_or_default()
+    );
 }
 
 /// A folder that the server may write to.

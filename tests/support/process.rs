@@ -4,6 +4,7 @@ use std::{
     collections::HashSet,
     io,
     net::TcpListener,
+    os::unix::process::CommandExt,
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{LazyLock, Mutex},
@@ -35,7 +36,8 @@ pub(crate) struct Process {
 impl Process {
     /// Starts a process that works in a folder, which is removed with it if the test is killed.
     pub(crate) fn start(command: &mut Command, folder: &Path) -> io::Result<Self> {
-        let mut child = command.stdin(Stdio::null()).spawn()?;
+        // What is sent to the test's group, as by `timeout`, is not for it: its watchdog ends it.
+        let mut child = command.stdin(Stdio::null()).process_group(0).spawn()?;
         match watchdog(child.id(), folder) {
             Ok(watchdog) => Ok(Self { child, watchdog }),
             Err(error) => {
@@ -140,12 +142,19 @@ fn send(process: u32, signal: Signal) {
 
 /// Ends a process with its children and removes its folder when this process is gone, also by
 /// SIGKILL: its standard input ends then.
+///
+/// It leads a group of its own. In the test's it would be killed with the test; and a group that
+/// is orphaned with a stopped process in it is sent SIGHUP.
 fn watchdog(process: u32, folder: &Path) -> io::Result<Child> {
+    // What was killed may write its last file while the folder is being removed.
     const SCRIPT: &str = r#"
         read -r _
         kill -STOP "$1"
         kill -9 $(cat "/proc/$1/task/$1/children") "$1"
-        rm -rf "$2""#;
+        for _ in 1 2 3 4 5; do
+            rm -rf "$2" && break
+            sleep 0.2
+        done"#;
 
     Command::new("sh")
         .args(["-c", SCRIPT, "watchdog"])
@@ -154,5 +163,6 @@ fn watchdog(process: u32, folder: &Path) -> io::Result<Child> {
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
+        .process_group(0)
         .spawn()
 }

@@ -34,6 +34,8 @@ struct Network {
     state: watch::Sender<State>,
     /// Bytes that still pass, all connections together, before one is cut.
     budgets: Mutex<[Option<usize>; 2]>,
+    /// What no connection carries, per direction: it is cut before that.
+    forbidden: Mutex<[Option<&'static str>; 2]>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -65,6 +67,7 @@ impl Proxy {
                 half_closes: [0; 2],
             }),
             budgets: Mutex::default(),
+            forbidden: Mutex::default(),
         });
         let mut proxy = Self {
             address,
@@ -155,6 +158,12 @@ impl Proxy {
         self.network.budgets.lock().unwrap()[direction as usize] = Some(bytes);
     }
 
+    /// Resets the connection that is about to carry this text in a direction, once. What comes
+    /// before the text passes.
+    pub fn cut_before(&self, direction: Direction, text: &'static str) {
+        self.network.forbidden.lock().unwrap()[direction as usize] = Some(text);
+    }
+
     fn serve(&mut self, listener: TcpListener) {
         let network = Arc::clone(&self.network);
         self.accepting = Some(tokio::spawn(async move {
@@ -231,7 +240,7 @@ async fn pump(
         if read == 0 {
             return to.shutdown().await.map_err(|_| Cut);
         }
-        let passed = network.pass(direction, read);
+        let passed = network.pass(direction, &buffer[..read]);
         to.write_all(&buffer[..passed]).await.map_err(|_| Cut)?;
         if passed < read {
             return Err(Cut);
@@ -240,8 +249,14 @@ async fn pump(
 }
 
 impl Network {
-    /// How many of so many bytes pass.
-    fn pass(&self, direction: Direction, bytes: usize) -> usize {
+    /// How many of these bytes pass.
+    fn pass(&self, direction: Direction, bytes: &[u8]) -> usize {
+        let forbidden = &mut self.forbidden.lock().unwrap()[direction as usize];
+        if let Some(place) = forbidden.and_then(|text| find(bytes, text)) {
+            *forbidden = None;
+            return place;
+        }
+        let bytes = bytes.len();
         let mut budgets = self.budgets.lock().unwrap();
         let budget = &mut budgets[direction as usize];
         match *budget {
@@ -256,4 +271,9 @@ impl Network {
             None => bytes,
         }
     }
+}
+
+fn find(bytes: &[u8], text: &str) -> Option<usize> {
+    let mut places = bytes.windows(text.len());
+    places.position(|bytes| bytes == text.as_bytes())
 }

@@ -178,7 +178,12 @@ impl Worker {
 
     /// What a worker printed that has stopped.
     pub fn report(&self) -> WorkerReport {
-        WorkerReport::parse(&self.read("stdout"))
+        WorkerReport::parse(&self.output())
+    }
+
+    /// What the worker has printed so far.
+    pub fn output(&self) -> String {
+        self.read("stdout")
     }
 
     /// What the worker has logged so far.

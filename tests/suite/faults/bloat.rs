@@ -27,7 +27,7 @@ async fn claim(shop: &Shop<Postgres>) -> Duration {
     times[times.len() / 2]
 }
 
-/// Twenty thousand versions of rows that are due lie before the rows themselves.
+/// A hundred thousand versions of rows that are due lie before the rows themselves.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p7_long_foreign_transaction() {
     let shop = Shop::<Postgres>::open().await;
@@ -42,21 +42,20 @@ async fn p7_long_foreign_transaction() {
             FROM generate_series(1, 500) AS n",
         )
         .await;
-    let before = claim(&shop).await;
     let mut foreign = PgConnection::connect(shop.database.url()).await.unwrap();
     foreign
         .execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM event_inbox")
         .await
         .unwrap();
 
-    for _ in 0..40 {
+    for _ in 0..200 {
         let run = "UPDATE event_inbox SET next_retry_at = next_retry_at + INTERVAL '1 millisecond'";
         shop.database.change(run).await;
     }
     shop.database.change("VACUUM event_inbox").await;
-    let after = claim(&shop).await;
+    let time = claim(&shop).await;
 
-    assert!(after < before * 25, "{before:?}, then {after:?}");
+    assert!(time < Duration::from_millis(250), "{time:?}");
     let consumer = shop.consumer(Script::new()).build().unwrap();
     let report = consumer.drain().await.unwrap();
     assert_eq!((report.processed, report.failed), (500, 0), "{report}");

@@ -171,3 +171,33 @@ async fn p3_deadlock() {
     let sum = "SELECT CAST(SUM(n) AS TEXT) FROM counters";
     eventually(DEADLINE, async || shop.database.texts(sum).await == ["4"]).await;
 }
+
+/// It runs once, and five times again; then others have their turn.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p3_a_conflict_that_does_not_end_is_handed_back() {
+    const CONFLICT: &str = "DO $$ BEGIN RAISE 'a conflict' USING ERRCODE = '40001'; END $$";
+
+    let shop = Shop::<Postgres>::open().await;
+    let runs = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&runs);
+    let script = Script::<Postgres>::new().on_order(move |mut call| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        async move {
+            call.write().await?;
+            let error = call.execute(CONFLICT).await.unwrap_err();
+            Err(StockError::Database(error).into())
+        }
+        .boxed()
+    });
+    shop.orders(0..1).await;
+
+    let consumer = shop.consumer(script).build().unwrap();
+    let report = consumer.drain().await.unwrap();
+
+    assert_eq!(runs.load(Ordering::SeqCst), 1 + 5);
+    assert_eq!((report.handed_back, report.failed), (1, 0), "{report}");
+    assert_eq!(report.units_lost, 1 + 5, "{report}");
+    assert_eq!(shop.event_ids("pending").await, names(0..1));
+    assert_eq!(shop.column("order-0", "retry_count").await, "0");
+    assert!(shop.effects().await.is_empty());
+}

@@ -26,7 +26,7 @@ use super::{DEADLINE, redis_shop::RedisShop};
 const A_WHILE: Duration = Duration::from_secs(1);
 
 /// Numbers that sort as their names do.
-const FIRST: u32 = 1_000;
+pub(super) const FIRST: u32 = 1_000;
 
 /// Each order has one effect, and no run has failed.
 async fn done_once(shop: &Shop<Postgres>, orders: std::ops::Range<u32>) {
@@ -193,7 +193,7 @@ async fn small_batches(
 }
 
 /// A pool of the fewest connections that a consumer of one worker takes.
-async fn smallest_pool(site: &RedisShop<Postgres>) -> PgPool {
+pub(super) async fn smallest_pool(site: &RedisShop<Postgres>) -> PgPool {
     PgPoolOptions::new()
         .max_connections(3)
         .acquire_timeout(Duration::from_millis(200))
@@ -203,7 +203,7 @@ async fn smallest_pool(site: &RedisShop<Postgres>) -> PgPool {
 }
 
 /// Takes connections of the pool away from the consumer, which uses them.
-async fn hold(pool: &PgPool, connections: usize) -> Vec<PoolConnection<sqlx::Postgres>> {
+pub(super) async fn hold(pool: &PgPool, connections: usize) -> Vec<PoolConnection<sqlx::Postgres>> {
     let mut held = Vec::new();
     while held.len() < connections {
         held.extend(pool.acquire().await);

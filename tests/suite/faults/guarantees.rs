@@ -25,8 +25,7 @@ fn tests() -> BTreeSet<String> {
     let sources = files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap());
     let mut tests = BTreeSet::new();
     for source in sources {
-        let functions = source.split("fn ").skip(1);
-        let names = functions.filter_map(|rest| rest.split(['<', '(']).next());
+        let names = on_every_database(&source).chain(with_attribute(&source));
         tests.extend(
             names
                 .filter(|name| row_of(name).is_some())
@@ -34,6 +33,24 @@ fn tests() -> BTreeSet<String> {
         );
     }
     tests
+}
+
+/// The functions in lists of `on_every_database!`.
+fn on_every_database(source: &str) -> impl Iterator<Item = &str> {
+    let lists = source.split("on_every_database!(").skip(1);
+    let lists = lists.filter_map(|list| list.split(')').next());
+    lists.flat_map(|list| list.split(',')).map(str::trim)
+}
+
+/// The functions with `#[test]` or `#[tokio::test]`.
+fn with_attribute(source: &str) -> impl Iterator<Item = &str> {
+    let attributes = ["#[test]", "#[tokio::test"];
+    let starts = attributes.map(|attribute| source.match_indices(attribute));
+    let tests = starts.into_iter().flatten();
+    tests.filter_map(|(start, _)| {
+        let (_, function) = source.get(start..)?.split_once("fn ")?;
+        function.split(['<', '(']).next()
+    })
 }
 
 /// Each row of the table, with the tests that it names.

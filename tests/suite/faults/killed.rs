@@ -23,7 +23,80 @@ on_every_database!(
     k4_killed_after_claim_before_handler,
     k5_killed_inside_the_handlers_transaction,
     k6_killed_after_the_handlers_commit,
+    killed_at_every_point_in_turn_nothing_is_lost_or_done_twice,
+    a_worker_in_which_every_point_fails_loses_nothing_and_does_nothing_twice,
 );
+
+/// Every point that an event passes.
+const POINTS: [&str; 10] = [
+    "after_read",
+    "after_insert",
+    "after_commit",
+    "before_ack",
+    "after_ack",
+    "after_claim",
+    "in_handler",
+    "before_settle",
+    "before_commit",
+    "after_settle_commit",
+];
+
+/// Work some of which is claimed once more: it fails at first.
+async fn work_and_failures<D: Database>(site: &Site<D>) -> Vec<String> {
+    let ends = [End::Done, End::FailOnce, End::Done];
+    site.publish(ends.map(WorkRequested::ending)).await
+}
+
+/// Each worker stands at a point when it is killed, with what it has open.
+async fn killed_at_every_point_in_turn_nothing_is_lost_or_done_twice<D: Database>() {
+    let site = Site::<D>::start().await;
+    let mut config = site.worker();
+    // Events that lapse alone again and again are not to be held for their killers.
+    config.max_retries = 100;
+    let mut ids = Vec::new();
+    for point in POINTS {
+        ids.extend(work_and_failures(&site).await);
+        let mut worker = Worker::start_to_fail(&config, &format!("{point}=stall"));
+        worker.logs_say("fail point").await;
+        worker.kill();
+    }
+    ids.sort();
+
+    finish(&site, &ids).await;
+}
+
+/// The points at which a worker has not failed twice.
+fn still_to_fail(worker: &Worker) -> Vec<&'static str> {
+    let logs = worker.logs();
+    let failures = |point: &str| {
+        let failure = format!("fail point point=\"{point}\" action=Fail");
+        logs.matches(&failure).count()
+    };
+    let points = POINTS.into_iter();
+    points.filter(|point| failures(point) < 2).collect()
+}
+
+/// There is more work as long as one point was not passed often enough.
+async fn a_worker_in_which_every_point_fails_loses_nothing_and_does_nothing_twice<D: Database>() {
+    let site = Site::<D>::start().await;
+    let points = POINTS.map(|point| format!("{point}=fail*2")).join(",");
+    let mut worker = Worker::start_to_fail(&site.worker(), &points);
+    let mut ids = Vec::new();
+    for _ in 0..20 {
+        ids.extend(work_and_failures(&site).await);
+        ids.sort();
+        site.await_rows("processed", &ids).await;
+        site.await_acknowledged("billing").await;
+        if still_to_fail(&worker).is_empty() {
+            break;
+        }
+    }
+    worker.stop().await;
+
+    let left = still_to_fail(&worker);
+    assert!(left.is_empty(), "{left:?} in:\n{}", worker.logs());
+    assert_eq!(site.effects().await, ids);
+}
 
 /// A handful of events that are done at once.
 async fn some_work<D: Database>(site: &Site<D>) -> Vec<String> {

@@ -58,6 +58,15 @@ async fn answer(stream: &mut TcpStream, bytes: &[u8]) -> std::io::Result<Vec<u8>
 }
 
 #[tokio::test]
+async fn a_connection_is_cut_before_a_text() {
+    let proxy = echo().await;
+    let mut stream = connected(&proxy).await;
+    proxy.cut_before(Direction::ToClient, "b0");
+    assert_eq!(answer(&mut stream, b"a0").await.unwrap(), b"a0");
+    assert!(answer(&mut stream, b"a1 b0").await.is_err());
+}
+
+#[tokio::test]
 async fn a_cut_connection_is_reset_and_a_new_one_works() {
     let proxy = echo().await;
     let mut stream = connected(&proxy).await;

@@ -5,7 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use deadpool_redis::redis;
 use eventflow::Sink;
 use eventflow_tests::{
     eventually,
@@ -20,7 +19,7 @@ use tracing::Level;
 
 use super::{
     DEADLINE,
-    redis_shop::{READER, RedisShop, reader},
+    redis_shop::{READER, RedisShop, alone, assign, reader},
 };
 use crate::consumer::logs::capture;
 
@@ -38,13 +37,6 @@ fn noting<D: Database>(permits: &Arc<Semaphore>, handled: &Arc<Mutex<Vec<String>
         }
         .boxed()
     })
-}
-
-/// Assigns so many new entries to the reader, as an answer does that it never gets.
-async fn assign_unheard(redis: &RedisServer, count: &str) {
-    let words = ["XREADGROUP", "GROUP", GROUP, READER, "COUNT", count];
-    let words = [&words[..], &["STREAMS", "shop", ">"]].concat();
-    let _: redis::Value = redis.run(&words).await;
 }
 
 async fn read_waits(redis: &RedisServer) -> bool {
@@ -67,13 +59,9 @@ async fn r1_a_killed_server_loses_nothing_and_what_is_stored_is_handled_meanwhil
     eventually(DEADLINE, async || shop.is_done().await).await;
     proxy.refuse().await;
     proxy.cut();
-    eventually(DEADLINE, async || {
-        let clients: String = shop.redis.run(&["INFO", "clients"]).await;
-        clients.contains("connected_clients:1\r")
-    })
-    .await;
+    alone(&shop.redis).await;
     shop.add_orders(&["b0", "b1", "b2", "c0"]).await;
-    assign_unheard(&shop.redis, "3").await;
+    assign(&shop.redis, READER, "3").await;
 
     shop.redis.kill();
     permits.add_permits(stored.len());
@@ -216,6 +204,7 @@ async fn r4_a_network_that_swallows_everything_is_given_up_and_read_through_late
 /// The server waits on the old connection and assigns the entry to it, which nobody hears.
 #[tokio::test]
 async fn r4_a_half_open_connection_is_given_up_and_what_it_was_assigned_is_read_first() {
+    let (_here, logs) = capture(Level::WARN);
     let shop = RedisShop::<Postgres>::open().await;
     let proxy = Proxy::start(shop.redis.port()).await;
     let url = proxy.url(&shop.redis.url());
@@ -228,14 +217,23 @@ async fn r4_a_half_open_connection_is_given_up_and_what_it_was_assigned_is_read_
 
     proxy.forget();
     shop.add_orders(&["b0", "b1"]).await;
+    eventually(DEADLINE, async || shop.pending().await > 0).await;
+    assert_eq!(logs.text(), "");
     shop.await_effects(&["a0", "b0", "b1"]).await;
     let report = running.stop().await;
 
     assert_eq!((report.stored, report.processed), (3, 3), "{report}");
+    assert!(
+        logs.text().contains("reading the stream"),
+        "{}",
+        logs.text()
+    );
 }
 
+/// It is the reader's: no other answer names an event.
 #[tokio::test]
 async fn r4_entries_of_an_answer_that_was_cut_are_read_first() {
+    let (_here, logs) = capture(Level::WARN);
     let shop = RedisShop::<Postgres>::open().await;
     let proxy = Proxy::start(shop.redis.port()).await;
     let url = proxy.url(&shop.redis.url());
@@ -246,11 +244,16 @@ async fn r4_entries_of_an_answer_that_was_cut_are_read_first() {
     let running = Running::start(consumer.build().unwrap());
     eventually(DEADLINE, async || read_waits(&shop.redis).await).await;
 
-    proxy.cut_after(Direction::ToClient, 20);
+    proxy.cut_before(Direction::ToClient, "b0");
     shop.add_orders(&["b0", "b1", "b2"]).await;
     shop.await_effects(&["b0", "b1", "b2"]).await;
     let report = running.stop().await;
 
     assert_eq!((report.stored, report.processed), (3, 3), "{report}");
     assert_eq!(*handled.lock().unwrap(), ["b0", "b1", "b2"]);
+    assert!(
+        logs.text().contains("reading the stream"),
+        "{}",
+        logs.text()
+    );
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use eventflow_tests::{
     eventually,
+    proxy::Proxy,
     redis::RedisServer,
     running::Running,
     shop::{Database, GROUP, Postgres, Script},
@@ -12,11 +13,14 @@ use tracing::Level;
 
 use super::{
     DEADLINE,
-    redis_shop::{READER, RedisShop, calls_in_a_while},
+    redis_shop::{READER, RedisShop, alone, assign, calls_in_a_while},
 };
 use crate::consumer::logs::capture;
 
-on_every_database!(r6_entries_trimmed_before_they_were_stored_are_counted_and_acknowledged);
+on_every_database!(
+    r6_entries_trimmed_before_they_were_stored_are_counted_and_acknowledged,
+    r6_own_entries_that_were_trimmed_are_acknowledged_when_they_are_read,
+);
 
 const LOST: &str = "the group was lost at the server";
 
@@ -98,9 +102,7 @@ async fn r6_entries_trimmed_before_they_were_stored_are_counted_and_acknowledged
     let _: String = shop.redis.run(&group).await;
     shop.add_orders(&["a0", "a1", "b0", "b1", "b2", "c0"]).await;
     for (name, count) in [(READER, "2"), ("another", "3")] {
-        let words = ["XREADGROUP", "GROUP", GROUP, name, "COUNT", count];
-        let words = [&words[..], &["STREAMS", "shop", ">"]].concat();
-        let _: deadpool_redis::redis::Value = shop.redis.run(&words).await;
+        assign(&shop.redis, name, count).await;
     }
     let _: i64 = shop.redis.run(&["XTRIM", "shop", "MAXLEN", "1"]).await;
     assert_eq!(shop.pending().await, 5);
@@ -117,4 +119,32 @@ async fn r6_entries_trimmed_before_they_were_stored_are_counted_and_acknowledged
     assert_eq!(report.stored, 1, "{report}");
     assert_eq!((report.malformed, report.dead_lettered), (0, 0), "{report}");
     assert_eq!(shop.shop.counts().await.dead_letter, 0);
+}
+
+/// A claim would make the server forget them: the next one is a quarter of an hour away when they
+/// come to be pending, while the reader is away.
+async fn r6_own_entries_that_were_trimmed_are_acknowledged_when_they_are_read<D: Database>() {
+    let shop = RedisShop::<D>::open().await;
+    let mut proxy = Proxy::start(shop.redis.port()).await;
+    let url = proxy.url(&shop.redis.url());
+    let consumer = shop.reader(url, Script::new()).await;
+    let running = Running::start(consumer.build().unwrap());
+    eventually(DEADLINE, async || {
+        let stats: String = shop.redis.run(&["INFO", "commandstats"]).await;
+        stats.contains("cmdstat_xautoclaim:calls=1,")
+    })
+    .await;
+    proxy.refuse().await;
+    proxy.cut();
+    alone(&shop.redis).await;
+    shop.add_orders(&["a0", "a1", "c0"]).await;
+    assign(&shop.redis, READER, "2").await;
+    let _: i64 = shop.redis.run(&["XTRIM", "shop", "MAXLEN", "1"]).await;
+
+    proxy.accept().await;
+    shop.await_effects(&["c0"]).await;
+    let report = running.stop().await;
+
+    assert_eq!((report.trimmed, report.stored), (2, 1), "{report}");
+    assert_eq!((report.malformed, report.dead_lettered), (0, 0), "{report}");
 }

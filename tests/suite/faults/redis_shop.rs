@@ -239,3 +239,19 @@ pub(super) fn order_with(event_id: &str, name: &str, value: impl AsRef<[u8]>) ->
     }
     fields
 }
+
+/// Assigns so many new entries to a consumer, as an answer does that it never gets.
+pub(super) async fn assign(redis: &RedisServer, consumer: &str, count: &str) {
+    let words = ["XREADGROUP", "GROUP", GROUP, consumer, "COUNT", count];
+    let words = [&words[..], &["STREAMS", "shop", ">"]].concat();
+    let _: redis::Value = redis.run(&words).await;
+}
+
+/// Waits until nobody else is connected.
+pub(super) async fn alone(redis: &RedisServer) {
+    eventually(super::DEADLINE, async || {
+        let clients: String = redis.run(&["INFO", "clients"]).await;
+        clients.contains("connected_clients:1\r")
+    })
+    .await;
+}

@@ -1,8 +1,9 @@
-//! Row P6: a statement whose call was cut runs on at the database, unless it is stopped.
+//! Row P6, and P5 with it: a statement whose call was cut runs on at the database, unless it is
+//! stopped.
 
 use std::time::{Duration, Instant};
 
-use eventflow::Report;
+use eventflow::{PgInbox, Report};
 use eventflow_tests::{
     eventually,
     running::Running,
@@ -11,7 +12,12 @@ use eventflow_tests::{
 use futures_util::FutureExt;
 use tower::timeout::TimeoutLayer;
 
-use super::{DEADLINE, none_idle_in_transaction};
+use super::{
+    DEADLINE,
+    exhausted::{FIRST, hold, smallest_pool},
+    none_idle_in_transaction,
+    redis_shop::RedisShop,
+};
 
 on_every_database!(p6_statement_cut_by_a_stop);
 
@@ -100,4 +106,32 @@ async fn p6_cut_statement_is_stopped_on_sqlite() {
     let report = two_statements_are_cut(&shop).await;
 
     assert_eq!(report.units_lost, 2, "{report}");
+}
+
+/// The statement is stopped over a connection of its own: the pool's last one is what runs it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p5_a_statement_is_stopped_with_one_connection_left() {
+    let site = RedisShop::<Postgres>::open().await;
+    let pool = smallest_pool(&site).await;
+    let inbox = PgInbox::with_pool(pool.clone()).connect().await.unwrap();
+    let _held = hold(&pool, 2).await;
+    site.orders(FIRST..FIRST + 10).await;
+    let script = Script::<Postgres>::new().on_order(|mut call| {
+        async move {
+            if call.event.number == FIRST + 4 {
+                call.execute(Postgres::ENDLESS).await?;
+            }
+            call.write().await
+        }
+        .boxed()
+    });
+
+    let consumer = site.consumer_with(inbox, script).await.workers(1);
+    let consumer = consumer.layer(TimeoutLayer::new(Duration::from_millis(100)));
+    let started = Instant::now();
+    let report = consumer.build().unwrap().drain().await.unwrap();
+
+    assert!(started.elapsed() < DEADLINE / 6, "{:?}", started.elapsed());
+    assert_eq!((report.processed, report.failed), (9, 1), "{report}");
+    assert_eq!(report.units_lost, 0, "{report}");
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use sqlx::{Executor as _, PgConnection, PgPool, Postgres, pool::PoolConnection};
+use sqlx::{Connection as _, Executor as _, PgConnection, PgPool, Postgres, pool::PoolConnection};
 
 use super::{Settings, connection::answered, row::lease, sql::Statements};
 use crate::inbox::{
@@ -12,6 +12,9 @@ use crate::inbox::{
     sealed::Sealed,
     transaction,
 };
+
+/// How long it may take to stop a statement. One that goes on ends by its own timeout.
+const STOPPED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Opens the transaction, in one round trip.
 ///
@@ -47,7 +50,7 @@ const BEFORE_COMMIT_GUARDED: &str = "
 pub struct PgUnit {
     connection: PoolConnection<Postgres>,
     statements: Arc<Statements>,
-    /// Where a connection is found that stops a statement of this one.
+    /// Knows how a connection is opened that stops a statement of this one.
     pool: PgPool,
     /// How long an answer may take.
     patience: Duration,
@@ -104,9 +107,16 @@ impl PgUnit {
 
     /// Asks the server to stop what this connection runs. Without an answer the statement ends by
     /// itself or by its timeout, and the rollback waits for it.
+    ///
+    /// Over a connection of its own: the pool may have none left, and would wait for this one.
     async fn stop_statement(&self) {
-        let cancel = sqlx::query("SELECT pg_cancel_backend($1)").bind(self.process);
-        let cancelled = answered(self.patience, cancel.execute(&self.pool));
+        let options = self.pool.connect_options();
+        let cancelled = answered(STOPPED_WITHIN, async {
+            let mut beside = PgConnection::connect_with(&options).await?;
+            let cancel = sqlx::query("SELECT pg_cancel_backend($1)").bind(self.process);
+            cancel.execute(&mut beside).await?;
+            beside.close().await
+        });
         if let Err(error) = cancelled.await {
             tracing::warn!(%error, "a statement of a cut attempt could not be cancelled");
         }
