@@ -78,7 +78,8 @@ where
     I: Inbox,
 {
     let poll = engine.settings.poll_interval;
-    let due = match engine.inbox.next_due(&engine.holder.consumer).await {
+    let asking = engine.inbox.next_due(&engine.holder.consumer);
+    let due = match engine.vitals.database.ask(asking).await {
         Ok(Some(due)) if due < *pause => {
             let due = (*pause).min(poll);
             *pause = pause.saturating_mul(2).min(poll);

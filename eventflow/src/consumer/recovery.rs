@@ -40,7 +40,8 @@ where
 
 async fn until_next_lapse<Src, I: Inbox>(engine: &Engine<Src, I>) -> Duration {
     let poll = engine.settings.poll_interval;
-    match engine.inbox.next_lapse(&engine.holder.consumer).await {
+    let asking = engine.inbox.next_lapse(&engine.holder.consumer);
+    match engine.vitals.database.ask(asking).await {
         Ok(Some(lapse)) => lapse.max(SHORTEST_PAUSE).min(poll),
         Ok(None) | Err(_) => poll,
     }
