@@ -92,7 +92,7 @@ impl Failure {
     /// Whether it is the infrastructure's, which no event is to blame for.
     pub(crate) fn infrastructure(&self) -> Option<LossKind> {
         self.hidden
-            .or_else(|| infrastructure_in_answer(self.error.as_ref()))
+            .or_else(|| links(self.error.as_ref()).find_map(infrastructure_in_answer))
     }
 
     /// What is to happen with the event.
@@ -157,7 +157,9 @@ impl<E: Classify> From<E> for Failure {
     fn from(error: E) -> Self {
         Self {
             kind: error.classify(),
-            hidden: error.inner().and_then(infrastructure_in_answer),
+            hidden: error
+                .inner()
+                .and_then(|inner| links(inner).find_map(infrastructure_in_answer)),
             error: error.into(),
         }
     }

@@ -4,14 +4,15 @@
 
 use std::error::Error as StdError;
 
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
-use crate::handler::failure::links;
 use crate::inbox::LossKind;
 
 /// Says whether an error of a statement of ours is the infrastructure's: then no event is to blame.
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) fn infrastructure(error: &(dyn StdError + 'static)) -> Option<LossKind> {
-    links(error).find_map(database::loss_of)
+    let mut causes = std::iter::successors(Some(error), |&error: &&(dyn StdError + 'static)| {
+        error.source()
+    });
+    causes.find_map(database::loss_of)
 }
 
 /// Says whether the database refuses the values that a statement carries, and would again.
@@ -20,12 +21,11 @@ pub(crate) fn refuses_values(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Encode(_)) || database::is_of_values(error)
 }
 
-/// Says whether the error that a handler answered is the infrastructure's.
+/// Says whether an error is the infrastructure's that a handler answered, or one of its causes.
 ///
-/// Looks at the whole `source()` chain, so it finds a database's error in a handler's own. What a
-/// handler can cause by itself and would cause again is its failure: a statement that the protocol
-/// cannot carry, one that runs for too long, a lock that it did not want to wait for, a transaction
-/// that it made read-only.
+/// What a handler can cause by itself and would cause again is its failure: a statement that the
+/// protocol cannot carry, one that runs for too long, a lock that it did not want to wait for, a
+/// transaction that it made read-only.
 #[cfg_attr(
     not(any(feature = "postgres", feature = "sqlite")),
     expect(
@@ -35,15 +35,10 @@ pub(crate) fn refuses_values(error: &sqlx::Error) -> bool {
 )]
 pub(crate) fn infrastructure_in_answer(error: &(dyn StdError + 'static)) -> Option<LossKind> {
     #[cfg(any(feature = "postgres", feature = "sqlite"))]
-    {
-        links(error)
-            .filter(|link| !database::may_be_the_handlers_doing(*link))
-            .find_map(database::loss_of)
+    if !database::may_be_the_handlers_doing(error) {
+        return database::loss_of(error);
     }
-    #[cfg(not(any(feature = "postgres", feature = "sqlite")))]
-    {
-        None
-    }
+    None
 }
 
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
@@ -236,6 +231,11 @@ mod database {
 #[cfg(all(test, any(feature = "postgres", feature = "sqlite")))]
 mod tests {
     use super::*;
+    use crate::handler::failure::links;
+
+    fn in_answer(error: &(dyn StdError + 'static)) -> Option<LossKind> {
+        links(error).find_map(infrastructure_in_answer)
+    }
 
     #[derive(Debug, thiserror::Error)]
     enum StockError {
@@ -255,17 +255,14 @@ mod tests {
     fn a_lost_connection_is_found_in_a_handlers_own_error() {
         let error = StockError::Named(lost_connection());
 
-        assert_eq!(
-            infrastructure_in_answer(&error),
-            Some(LossKind::Infrastructure)
-        );
+        assert_eq!(in_answer(&error), Some(LossKind::Infrastructure));
     }
 
     #[test]
     fn an_error_of_the_handlers_own_is_not_the_infrastructures() {
-        assert_eq!(infrastructure_in_answer(&StockError::Empty), None);
+        assert_eq!(in_answer(&StockError::Empty), None);
         assert_eq!(
-            infrastructure_in_answer(&StockError::Transparent(sqlx::Error::RowNotFound)),
+            in_answer(&StockError::Transparent(sqlx::Error::RowNotFound)),
             None
         );
     }
@@ -313,6 +310,6 @@ mod tests {
 
         let error = StockError::Transparent(busy);
         assert!(error.source().is_some(), "the chain skips `sqlx::Error`");
-        assert_eq!(infrastructure_in_answer(&error), Some(LossKind::Conflict));
+        assert_eq!(in_answer(&error), Some(LossKind::Conflict));
     }
 }

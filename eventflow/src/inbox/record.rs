@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::{
     envelope::{Envelope, Metadata, Payload, wire::MALFORMED},
-    inbox::{Arrival, DeadLetter, Insertion, Lease, Recovery, Row, Status, batch::from_micros},
+    inbox::{Arrival, DeadLetter, Insertion, Lease, Recovery, Row, Status},
 };
 
 /// Column `headers`: what travels beside the event.
@@ -66,12 +66,12 @@ pub(crate) fn recovery(recovered: Option<(String, Record)>) -> Recovery {
 
 /// Puts claimed rows in order: each with when it is due, on the database's clock, and how long until
 /// then.
-pub(crate) fn claimed<T: Ord>(mut claimed: Vec<(T, i64, Record)>) -> Vec<Row> {
+pub(crate) fn claimed<T: Ord>(mut claimed: Vec<(T, Duration, Record)>) -> Vec<Row> {
     claimed.sort_by(|(due, _, record), (other_due, _, other)| {
         (due, record.id).cmp(&(other_due, other.id))
     });
-    let rows = claimed.into_iter().map(|(_, wait, record)| Row {
-        due_in: from_micros(wait),
+    let rows = claimed.into_iter().map(|(_, due_in, record)| Row {
+        due_in,
         ..record.into_row()
     });
     rows.collect()

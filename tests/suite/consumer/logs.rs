@@ -152,6 +152,17 @@ async fn a_run_is_logged_with_its_event_and_its_outcome() {
 }
 
 #[tokio::test]
+async fn a_trace_layer_opens_a_span_per_delivery() {
+    let lines = logged(Level::DEBUG).await;
+
+    let inside = lines.lines().find(|line| line.contains("handle{"));
+    let inside = inside.unwrap_or_else(|| panic!("no span in {lines}"));
+    for field in ["event_id=", "event_type=", "aggregate_id=", "attempt=1"] {
+        assert!(inside.contains(field), "{field} is not in {inside}");
+    }
+}
+
+#[tokio::test]
 async fn no_payload_is_logged_at_level_info() {
     let lines = logged(Level::INFO).await;
 

@@ -288,7 +288,7 @@ impl Inbox for PgInbox {
         let rows = self.rows("events could not be claimed", statement).await?;
         let rows = self.read(&rows, |row| {
             let due: DateTime<Utc> = row.try_get("due")?;
-            Ok((due, row.try_get("wait")?, record(row)?))
+            Ok((due, from_micros(row.try_get("wait")?), record(row)?))
         })?;
         Ok(claimed(rows))
     }

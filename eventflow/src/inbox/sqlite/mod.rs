@@ -257,7 +257,7 @@ impl Inbox for SqliteInbox {
             .await?;
         let rows = self.read(&rows, |row| {
             let due: i64 = row.try_get("due")?;
-            Ok((due, row.try_get("wait")?, record(row)?))
+            Ok((due, from_micros(row.try_get("wait")?), record(row)?))
         })?;
         Ok(claimed(rows))
     }

@@ -3,25 +3,26 @@
 //! The delivery lends the transaction to the handler. Opening, settling and committing it is the
 //! consumer's part.
 
+mod slot;
+
 use std::{
     fmt,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
-use tokio::{
-    sync::{Mutex, Notify, OwnedMutexGuard},
-    time::Instant,
-};
+use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 
+use self::slot::{Place, roll_back};
+pub(crate) use self::slot::{Reservation, Slot, Writes};
 use crate::{
     envelope::{Envelope, Metadata},
     handler::Failure,
-    inbox::{Inbox, Unit, UnitLost},
+    inbox::{Inbox, Unit},
 };
 
 /// How long a call of a handler may take when neither it nor the consumer says.
@@ -74,11 +75,7 @@ impl<I: Inbox> Delivery<I> {
         stopping: CancellationToken,
     ) -> (Self, Reservation<I::Unit>) {
         let delivery = Self::new(envelope, handler_timeout, stopping);
-        let slot = &delivery.inner.slot;
-        let reservation = Reservation {
-            place: Arc::clone(&slot.place).try_lock_owned().ok(),
-            lent_at: Arc::clone(&slot.lent_at),
-        };
+        let reservation = delivery.inner.slot.reserve();
         (delivery, reservation)
     }
 
@@ -260,105 +257,6 @@ impl<I: Inbox> fmt::Debug for Transaction<I> {
             .field("open", &self.place.is_some())
             .finish_non_exhaustive()
     }
-}
-
-/// Where the engine puts the open unit for the time of one attempt.
-pub(crate) struct Slot<U> {
-    place: Arc<Mutex<Place<U>>>,
-    /// The attempt is over for the engine, though someone still holds the transaction.
-    over: Arc<AtomicBool>,
-    /// Someone waits for the unit.
-    wanted: Notify,
-    /// When the unit came.
-    lent_at: Arc<OnceLock<Instant>>,
-}
-
-/// The engine's word that a unit will come.
-pub(crate) struct Reservation<U> {
-    place: Option<OwnedMutexGuard<Place<U>>>,
-    lent_at: Arc<OnceLock<Instant>>,
-}
-
-impl<U> Reservation<U> {
-    /// Lends the unit, which must stand right after a savepoint, to the attempt.
-    pub(crate) fn fill(mut self, unit: U) {
-        self.lent_at.get_or_init(Instant::now);
-        if let Some(place) = self.place.as_deref_mut() {
-            *place = Place::Open {
-                unit,
-                writes: Writes::None,
-            };
-        }
-    }
-}
-
-enum Place<U> {
-    Vacant,
-    Open { unit: U, writes: Writes },
-}
-
-/// What the calls of this attempt have left in the transaction since its savepoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Writes {
-    /// No call was made.
-    None,
-    /// The last call of a handler succeeded.
-    Handled,
-    /// A service has kept writes of its own.
-    Kept,
-    /// The last call answered a failure.
-    Failed,
-    /// The last call was dropped: its query may still run at the server.
-    Unfinished,
-}
-
-impl<U: Unit> Slot<U> {
-    fn vacant() -> Self {
-        Self {
-            place: Arc::new(Mutex::new(Place::Vacant)),
-            over: Arc::default(),
-            wanted: Notify::new(),
-            lent_at: Arc::default(),
-        }
-    }
-
-    /// Waits until someone asks for the unit.
-    pub(crate) async fn wanted(&self) {
-        self.wanted.notified().await;
-    }
-
-    /// Waits this long, and as long after the unit has come: a call's time is not used up while the
-    /// database opens it.
-    pub(crate) async fn has_been_lent_for(&self, time: Duration) {
-        tokio::time::sleep(time).await;
-        if let Some(lent_at) = self.lent_at.get() {
-            tokio::time::sleep_until(*lent_at + time).await;
-        }
-    }
-
-    /// Takes the unit back for good: a clone of the delivery that was kept finds no transaction.
-    ///
-    /// A layer that runs its inner service in a task of its own may still hold the transaction;
-    /// after `patience` the unit is lost. It closes its connection when that task lets go.
-    pub(crate) async fn empty(&self, patience: Duration) -> Result<(U, Writes), UnitLost> {
-        let place = tokio::time::timeout(patience, self.place.lock()).await;
-        let Ok(mut place) = place else {
-            self.over.store(true, Ordering::Release);
-            return Err(UnitLost::still_in_use());
-        };
-        let place = std::mem::replace(&mut *place, Place::Vacant);
-        match place {
-            Place::Open { unit, writes } => Ok((unit, writes)),
-            Place::Vacant => Err(UnitLost::still_in_use()),
-        }
-    }
-}
-
-/// Takes back what a call has left since the savepoint. One that is cut is repeated by the next.
-async fn roll_back<U: Unit>(unit: &mut U, writes: &mut Writes) -> Result<(), Failure> {
-    let interrupt = *writes == Writes::Unfinished;
-    *writes = Writes::Unfinished;
-    unit.rollback(interrupt).await.map_err(Failure::retry)
 }
 
 /// A handler that takes the transaction was called after its attempt, or without a consumer.

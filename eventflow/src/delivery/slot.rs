@@ -1,0 +1,126 @@
+//! The engine's side of a delivery: where it puts the open unit of work, and takes it back.
+
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Mutex, Notify, OwnedMutexGuard},
+    time::Instant,
+};
+
+use crate::{
+    handler::Failure,
+    inbox::{Unit, UnitLost},
+};
+
+/// Where the engine puts the open unit for the time of one attempt.
+pub(crate) struct Slot<U> {
+    pub(super) place: Arc<Mutex<Place<U>>>,
+    /// The attempt is over for the engine, though someone still holds the transaction.
+    pub(super) over: Arc<AtomicBool>,
+    /// Someone waits for the unit.
+    pub(super) wanted: Notify,
+    /// When the unit came.
+    lent_at: Arc<OnceLock<Instant>>,
+}
+
+/// The engine's word that a unit will come.
+pub(crate) struct Reservation<U> {
+    place: Option<OwnedMutexGuard<Place<U>>>,
+    lent_at: Arc<OnceLock<Instant>>,
+}
+
+impl<U> Reservation<U> {
+    /// Lends the unit, which must stand right after a savepoint, to the attempt.
+    pub(crate) fn fill(mut self, unit: U) {
+        self.lent_at.get_or_init(Instant::now);
+        if let Some(place) = self.place.as_deref_mut() {
+            *place = Place::Open {
+                unit,
+                writes: Writes::None,
+            };
+        }
+    }
+}
+
+pub(super) enum Place<U> {
+    Vacant,
+    Open { unit: U, writes: Writes },
+}
+
+/// What the calls of this attempt have left in the transaction since its savepoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Writes {
+    /// No call was made.
+    None,
+    /// The last call of a handler succeeded.
+    Handled,
+    /// A service has kept writes of its own.
+    Kept,
+    /// The last call answered a failure.
+    Failed,
+    /// The last call was dropped: its query may still run at the server.
+    Unfinished,
+}
+
+impl<U: Unit> Slot<U> {
+    pub(super) fn vacant() -> Self {
+        Self {
+            place: Arc::new(Mutex::new(Place::Vacant)),
+            over: Arc::default(),
+            wanted: Notify::new(),
+            lent_at: Arc::default(),
+        }
+    }
+
+    /// The place for a unit that is to come: a call that asks for it before waits.
+    pub(super) fn reserve(&self) -> Reservation<U> {
+        Reservation {
+            place: Arc::clone(&self.place).try_lock_owned().ok(),
+            lent_at: Arc::clone(&self.lent_at),
+        }
+    }
+
+    /// Waits until someone asks for the unit.
+    pub(crate) async fn wanted(&self) {
+        self.wanted.notified().await;
+    }
+
+    /// Waits this long, and as long after the unit has come: a call's time is not used up while the
+    /// database opens it.
+    pub(crate) async fn has_been_lent_for(&self, time: Duration) {
+        tokio::time::sleep(time).await;
+        if let Some(lent_at) = self.lent_at.get() {
+            tokio::time::sleep_until(*lent_at + time).await;
+        }
+    }
+
+    /// Takes the unit back for good: a clone of the delivery that was kept finds no transaction.
+    ///
+    /// A layer that runs its inner service in a task of its own may still hold the transaction;
+    /// after `patience` the unit is lost. It closes its connection when that task lets go.
+    pub(crate) async fn empty(&self, patience: Duration) -> Result<(U, Writes), UnitLost> {
+        let place = tokio::time::timeout(patience, self.place.lock()).await;
+        let Ok(mut place) = place else {
+            self.over.store(true, Ordering::Release);
+            return Err(UnitLost::still_in_use());
+        };
+        let place = std::mem::replace(&mut *place, Place::Vacant);
+        match place {
+            Place::Open { unit, writes } => Ok((unit, writes)),
+            Place::Vacant => Err(UnitLost::still_in_use()),
+        }
+    }
+}
+
+/// Takes back what a call has left since the savepoint. One that is cut is repeated by the next.
+pub(super) async fn roll_back<U: Unit>(unit: &mut U, writes: &mut Writes) -> Result<(), Failure> {
+    let interrupt = *writes == Writes::Unfinished;
+    *writes = Writes::Unfinished;
+    unit.rollback(interrupt).await.map_err(Failure::retry)
+}
