@@ -32,6 +32,9 @@ where
     Src: Send + Sync + 'static,
     I: Inbox,
 {
+    if settlements.is_empty() {
+        return Ok(unit.commit().await?);
+    }
     fail_point::reach(Point::BeforeSettle).await?;
     let settled = unit.settle(settlements).await?;
     let overtaken = settlements.iter().find(|settlement| {

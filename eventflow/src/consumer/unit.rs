@@ -147,12 +147,17 @@ where
         }
     }
 
-    /// Calls the service, opens a unit when the call asks for the transaction, and runs the rest of
-    /// the call in it.
+    /// Calls the service, and once the call asks for the transaction, runs the rest of it in the
+    /// unit.
     async fn attempt(&mut self, row: &Row) -> Ran<I::Unit> {
         let engine = self.engine;
         let (delivery, reservation) = engine.reserved_delivery(row);
         let watched = engine.watch(row);
+        // Before the call: a timeout that a layer begins with it is not for the database to use up.
+        match self.open().await {
+            Ok(open) => self.open = Some(open),
+            Err(lost) => return Ran::NotOpened(lost),
+        }
         let call = match self.call(&watched, &delivery).await {
             Ok(call) => call,
             Err(error) => return Ran::HandedBack(error),
@@ -269,6 +274,7 @@ where
         self.back.push(row);
     }
 
+    /// The open unit, or a new one.
     async fn open(&mut self) -> Result<Open<I>, UnitLost> {
         match self.open.take() {
             Some(open) => Ok(open),
