@@ -52,11 +52,12 @@ enum Verdict<'a> {
 }
 
 fn cases<'a>(input: &'a DeriveInput, errors: &mut Errors) -> Vec<Case<'a>> {
+    let is_generic = input.generics.type_params().next().is_some();
     match &input.data {
         Data::Struct(data) => vec![Case {
             variant: None,
             verdict: verdict(&input.attrs, &data.fields, errors),
-            source: source(&data.fields),
+            source: source(&input.attrs, &data.fields, is_generic),
         }],
         Data::Enum(data) => {
             for option in options::of_attributes(&input.attrs, "classify", errors) {
@@ -70,7 +71,7 @@ fn cases<'a>(input: &'a DeriveInput, errors: &mut Errors) -> Vec<Case<'a>> {
                 .map(|variant| Case {
                     variant: Some(&variant.ident),
                     verdict: verdict(&variant.attrs, &variant.fields, errors),
-                    source: source(&variant.fields),
+                    source: source(&variant.attrs, &variant.fields, is_generic),
                 })
                 .collect()
         }
@@ -84,9 +85,13 @@ fn cases<'a>(input: &'a DeriveInput, errors: &mut Errors) -> Vec<Case<'a>> {
     }
 }
 
-/// The field that thiserror takes for the cause because it is marked so. One that may be empty is
-/// left to `source()`.
-fn source(fields: &Fields) -> Option<Member> {
+/// The field that thiserror takes for the cause: the one of a transparent error, one that is marked
+/// so, or named so. One that may be empty, or of a type that may be no error, is left to `source()`.
+fn source(attributes: &[Attribute], fields: &Fields, is_generic: bool) -> Option<Member> {
+    if is_generic {
+        return None;
+    }
+    let is_transparent = attributes.iter().any(is_transparent);
     let is_marked = |field: &Field| {
         let mut attributes = field.attrs.iter();
         attributes.any(|attribute| {
@@ -94,8 +99,17 @@ fn source(fields: &Fields) -> Option<Member> {
         })
     };
     let mut members = fields.members().zip(fields);
-    members
-        .find_map(|(member, field)| (is_marked(field) && !is_option(&field.ty)).then_some(member))
+    members.find_map(|(member, field)| {
+        let is_named = field.ident.as_ref().is_some_and(|name| name == "source");
+        let is_cause = is_transparent || is_named || is_marked(field);
+        (is_cause && !is_option(&field.ty)).then_some(member)
+    })
+}
+
+/// `#[error(transparent)]`, which is thiserror's.
+fn is_transparent(attribute: &Attribute) -> bool {
+    let word = attribute.parse_args::<Ident>();
+    attribute.path().is_ident("error") && word.is_ok_and(|word| word == "transparent")
 }
 
 fn is_option(ty: &Type) -> bool {

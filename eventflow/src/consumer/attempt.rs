@@ -83,7 +83,10 @@ where
             return Attempt::Lost(kind, lost.into(), outcome.into_failure());
         }
     }
-    settled(engine, unit, row, outcome)
+    match engine.settlement(row, outcome) {
+        Ok(settlement) => Attempt::Settled(unit, settlement),
+        Err(error) => Attempt::HandedBack(unit, error),
+    }
 }
 
 /// Keeps or takes back the attempt's writes; `false` if they could not be kept.
@@ -93,27 +96,6 @@ async fn close<U: Unit>(unit: &mut U, keep: bool, writes: Writes) -> Result<bool
     }
     unit.rollback(writes == Writes::Unfinished).await?;
     unit.release().await
-}
-
-fn settled<Src, I>(
-    engine: &Engine<Src, I>,
-    unit: I::Unit,
-    row: &Row,
-    outcome: Outcome,
-) -> Attempt<I::Unit>
-where
-    I: Inbox,
-{
-    match outcome {
-        Outcome::Processed => Attempt::Settled(unit, outcome::processed(row)),
-        Outcome::Failed(failure) => {
-            let settlement = outcome::failed(row, &failure, &engine.settings);
-            engine.note_failure(row, &failure, &settlement);
-            Attempt::Settled(unit, settlement)
-        }
-        Outcome::HandedBack(error) => Attempt::HandedBack(unit, error),
-        Outcome::Lost(kind, error) => Attempt::Lost(kind, error, None),
-    }
 }
 
 /// Why a run failed, for logs: what tells of JSON may quote the payload, its keys or its values, so
@@ -161,9 +143,32 @@ impl<Src, I: Inbox> Engine<Src, I> {
                 }
             }
         };
+        let answer = async {
+            match answer.await {
+                // By a layer's timeout, say, whose time goes on while the call waits.
+                Outcome::Failed(failure) if delivery.was_cut_while_waiting() => {
+                    Outcome::HandedBack(failure.into())
+                }
+                outcome => outcome,
+            }
+        };
         let outcome = watched.run(answer).instrument(span.clone()).await;
         span.in_scope(|| tracing::debug!(outcome = outcome.as_str(), "attempt ended"));
         outcome
+    }
+
+    /// The next state of a row whose unit is not lost, if it had one, or why it is handed back.
+    pub(super) fn settlement(&self, row: &Row, outcome: Outcome) -> Result<Settlement, BoxError> {
+        match outcome {
+            Outcome::Processed => Ok(outcome::processed(row)),
+            Outcome::Failed(failure) => {
+                let settlement = outcome::failed(row, &failure, &self.settings);
+                self.note_failure(row, &failure, &settlement);
+                Ok(settlement)
+            }
+            // With no unit to lose: a conflict in the handler's own transaction passes.
+            Outcome::HandedBack(error) | Outcome::Lost(_, error) => Err(error),
+        }
     }
 
     /// Logs a failed run.

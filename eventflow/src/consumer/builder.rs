@@ -114,6 +114,9 @@ where
     }
 
     /// After which time a handler that says nothing itself is cut. Default: 30 s.
+    ///
+    /// A plain service's call has this time until it asks for the transaction, and once more from
+    /// then on.
     pub fn handler_timeout(mut self, timeout: Duration) -> Self {
         self.settings.handler_timeout = timeout;
         self

@@ -3,14 +3,8 @@
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::sync::mpsc;
 
-use super::{
-    engine::Engine,
-    outcome::{self, Outcome},
-};
-use crate::{
-    error::BoxError,
-    inbox::{Inbox, Row, Settlement},
-};
+use super::{engine::Engine, outcome::Outcome};
+use crate::inbox::{Inbox, Row};
 
 /// Runs rows side by side and settles those that are done, several at a time.
 ///
@@ -55,7 +49,7 @@ where
     let mut settlements = Vec::new();
     let mut back = Vec::new();
     for (row, outcome) in calls {
-        match settlement(engine, &row, outcome) {
+        match engine.settlement(&row, outcome) {
             Ok(settlement) => settlements.push(settlement),
             Err(error) => {
                 engine.note_handed_back(&row, &error);
@@ -90,21 +84,4 @@ where
     };
     drop(watched);
     (row, outcome)
-}
-
-fn settlement<Src, I: Inbox>(
-    engine: &Engine<Src, I>,
-    row: &Row,
-    outcome: Outcome,
-) -> Result<Settlement, BoxError> {
-    match outcome {
-        Outcome::Processed => Ok(outcome::processed(row)),
-        Outcome::Failed(failure) => {
-            let settlement = outcome::failed(row, &failure, &engine.settings);
-            engine.note_failure(row, &failure, &settlement);
-            Ok(settlement)
-        }
-        // There is no unit to lose here: a conflict in the handler's own transaction passes.
-        Outcome::HandedBack(error) | Outcome::Lost(_, error) => Err(error),
-    }
 }

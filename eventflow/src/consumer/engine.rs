@@ -83,7 +83,7 @@ impl<Src: Send + Sync + 'static, I: Inbox> Engine<Src, I> {
     pub(super) fn waiting_in_vain(&self) -> Vec<Lease> {
         if self.vitals.service_is_stuck() {
             let handling = self.vitals.calls.handling();
-            let mut waiting = self.held.all();
+            let mut waiting = self.held.to_run();
             waiting.retain(|lease| !handling.contains(lease));
             return waiting;
         }

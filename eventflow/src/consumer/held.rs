@@ -13,23 +13,44 @@ use crate::inbox::{Lease, Row};
 /// in here any more is not to be run.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    leases: Mutex<HashMap<Lease, Option<task::Id>>>,
+    leases: Mutex<HashMap<Lease, Holding>>,
+}
+
+#[derive(Debug, Default)]
+struct Holding {
+    task: Option<task::Id>,
+    /// Its call has ended; the commit is to come.
+    ended: bool,
 }
 
 impl Held {
     pub(super) fn add(&self, rows: &[Row]) {
         let mut leases = self.lock();
-        leases.extend(rows.iter().map(|row| (row.lease, None)));
+        leases.extend(rows.iter().map(|row| (row.lease, Holding::default())));
     }
 
     /// Notes that the current task runs these rows.
     pub(super) fn take_on(&self, rows: &[Row]) {
         let mut leases = self.lock();
         for row in rows {
-            if let Some(task) = leases.get_mut(&row.lease) {
-                *task = task::try_id();
+            if let Some(holding) = leases.get_mut(&row.lease) {
+                holding.task = task::try_id();
             }
         }
+    }
+
+    /// Notes that a row's call has ended, and only its commit is to come.
+    pub(super) fn note_ended(&self, lease: Lease) {
+        if let Some(holding) = self.lock().get_mut(&lease) {
+            holding.ended = true;
+        }
+    }
+
+    /// The leases of rows whose calls have not ended.
+    pub(super) fn to_run(&self) -> Vec<Lease> {
+        let leases = self.lock();
+        let to_run = leases.iter().filter(|(_, holding)| !holding.ended);
+        to_run.map(|(lease, _)| *lease).collect()
     }
 
     pub(super) fn contains(&self, lease: Lease) -> bool {
@@ -60,11 +81,11 @@ impl Held {
 
     fn with_task(&self, task: Option<task::Id>) -> Vec<Lease> {
         let leases = self.lock();
-        let with_task = leases.iter().filter(|(_, by)| **by == task);
+        let with_task = leases.iter().filter(|(_, holding)| holding.task == task);
         with_task.map(|(lease, _)| *lease).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Lease, Option<task::Id>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Lease, Holding>> {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

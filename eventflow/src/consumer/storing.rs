@@ -131,7 +131,9 @@ impl<'b> Storing<'b> {
                 Err(error) => {
                     let mut kept = Vec::with_capacity(part.len());
                     for refused in part.iter() {
-                        kept.push(store_refused(engine, refused, &error).await?);
+                        let stored = store_refused(engine, refused, &error).await;
+                        self.unanswered |= stored.is_err();
+                        kept.push(stored?);
                     }
                     self.parts.pop();
                     for (arriving, insertion) in kept {

@@ -22,6 +22,7 @@ use crate::{
     error::{BoxError, chain},
     handler::Failure,
     inbox::{Inbox, LossKind, Row, Settlement, UnitLost},
+    router::NotReady,
 };
 
 /// How long a transaction stays open for further events.
@@ -38,8 +39,10 @@ pub(super) struct UnitOfWork<'e, Src, I: Inbox> {
     again: Vec<Row>,
     /// Rows to hand back.
     back: Vec<Row>,
-    /// Failed rows whose unit was lost with them.
+    /// Rows that ended without a unit, or whose unit was lost.
     apart: Vec<Settlement>,
+    /// Handlers whose layers take no event for now.
+    not_ready: Vec<&'static str>,
     /// The database did not open a unit: the remaining rows wait for it as well.
     down: bool,
 }
@@ -59,6 +62,8 @@ struct Gathered {
 /// What running one row came to.
 enum Ran<U> {
     Attempted(Attempt<U>, Gathered),
+    /// It has ended without the transaction, after a wait.
+    Ended(Settlement),
     /// Without a transaction: no layer took it.
     HandedBack(BoxError),
     /// Another worker has taken the row over.
@@ -120,6 +125,7 @@ where
             again: Vec::new(),
             back: Vec::new(),
             apart: Vec::new(),
+            not_ready: Vec::new(),
             down: false,
         }
     }
@@ -135,9 +141,25 @@ where
             self.again.push(row);
             return;
         }
+        let handler = engine
+            .dispatcher
+            .handler(&row.envelope.metadata().event_type);
+        if self.not_ready.contains(&handler) {
+            // It would keep those behind it waiting for as long as the one before.
+            return self.hand_back(row, &"the layers of the handler are not ready".into());
+        }
         match self.attempt(&row).await {
             Ran::Attempted(attempt, gathered) => self.note(attempt, gathered, row).await,
-            Ran::HandedBack(error) => self.hand_back(row, &error),
+            Ran::Ended(settlement) => {
+                engine.held.note_ended(row.lease);
+                self.apart.push(settlement);
+            }
+            Ran::HandedBack(error) => {
+                if NotReady::is_in(&error) {
+                    self.not_ready.push(handler);
+                }
+                self.hand_back(row, &error);
+            }
             Ran::LeaseLost => engine.note_lease_lost(row.lease),
             Ran::NotOpened(lost) => {
                 self.down = true;
@@ -162,9 +184,22 @@ where
             Ok(call) => call,
             Err(error) => return Ran::HandedBack(error),
         };
+        // It may have waited for long.
+        if !engine.held.contains(row.lease) {
+            return Ran::LeaseLost;
+        }
         let mut call = pin!(engine.finish_call(row, &watched, &delivery, call));
         let ended = match self.until_wanted(call.as_mut(), &delivery).await {
-            Some(Outcome::HandedBack(error)) => return Ran::HandedBack(error),
+            // There is no unit to lose yet.
+            Some(Outcome::HandedBack(error) | Outcome::Lost(_, error)) => {
+                return Ran::HandedBack(error);
+            }
+            Some(outcome) if self.open.is_none() => {
+                return match engine.settlement(row, outcome) {
+                    Ok(settlement) => Ran::Ended(settlement),
+                    Err(error) => Ran::HandedBack(error),
+                };
+            }
             ended => ended,
         };
         let Open { unit, gathered } = match self.open().await {
@@ -177,6 +212,7 @@ where
         }
         let rest = async {
             match ended {
+                // A task of the service's own may want the transaction all the same.
                 Some(outcome) => outcome,
                 None => call.await,
             }
@@ -226,6 +262,7 @@ where
     async fn note(&mut self, attempt: Attempt<I::Unit>, mut gathered: Gathered, row: Row) {
         let unit = match attempt {
             Attempt::Settled(unit, settlement) => {
+                self.engine.held.note_ended(row.lease);
                 gathered.settlements.push(settlement);
                 gathered.rows.push(row);
                 unit

@@ -41,6 +41,8 @@ struct Inner<I: Inbox> {
     handler_timeout: Duration,
     /// What has not begun by then is not to begin.
     stopping: CancellationToken,
+    /// The handler has not begun: its call waits, or was cut while it did.
+    waiting: AtomicBool,
     slot: Slot<I::Unit>,
 }
 
@@ -63,6 +65,7 @@ impl<I: Inbox> Delivery<I> {
                 envelope,
                 handler_timeout,
                 stopping,
+                waiting: AtomicBool::new(false),
                 slot: Slot::vacant(),
             }),
         }
@@ -129,6 +132,20 @@ impl<I: Inbox> Delivery<I> {
         &self.inner.stopping
     }
 
+    /// Waits for what a handler needs before it begins.
+    pub(crate) async fn wait_for<F: Future>(&self, what: F) -> F::Output {
+        let waiting = &self.inner.waiting;
+        waiting.store(true, Ordering::Release);
+        let answer = what.await;
+        waiting.store(false, Ordering::Release);
+        answer
+    }
+
+    /// Whether the call ended before its handler began: that is no attempt at the event.
+    pub(crate) fn was_cut_while_waiting(&self) -> bool {
+        self.inner.waiting.load(Ordering::Acquire)
+    }
+
     /// Starts one call of a handler: with the transaction, from a clean savepoint, if it takes
     /// one.
     pub(crate) async fn start_call(&self, transactional: bool) -> Result<Transaction<I>, Failure> {
@@ -159,7 +176,8 @@ impl<I: Inbox> Delivery<I> {
         let slot = &self.inner.slot;
         slot.wanted.notify_one();
         let over = Arc::clone(&slot.over);
-        let mut place = Arc::clone(&slot.place).lock_owned().await;
+        let lock = Arc::clone(&slot.place).lock_owned();
+        let mut place = self.wait_for(lock).await;
         if over.load(Ordering::Acquire) {
             *place = Place::Vacant;
         }

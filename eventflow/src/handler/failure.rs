@@ -91,8 +91,14 @@ impl Failure {
 
     /// Whether it is the infrastructure's, which no event is to blame for.
     pub(crate) fn infrastructure(&self) -> Option<LossKind> {
+        let found = |link: &(dyn StdError + 'static)| {
+            let hidden = link
+                .downcast_ref::<Self>()
+                .and_then(|failure| failure.hidden);
+            hidden.or_else(|| infrastructure_in_answer(link))
+        };
         self.hidden
-            .or_else(|| links(self.error.as_ref()).find_map(infrastructure_in_answer))
+            .or_else(|| links(self.error.as_ref()).find_map(found))
     }
 
     /// What is to happen with the event.

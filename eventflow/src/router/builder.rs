@@ -29,9 +29,10 @@ where
     /// Puts a layer on one handler, named by its function. It sees the handler's whole attempt:
     /// its immediate retries and its timeout are inside.
     ///
-    /// A second layer on the same handler goes outside the first. What is not ready keeps only this
-    /// handler's events waiting, each in its worker, with no transaction open. One that waits for
-    /// 15 s is handed back with no attempt counted, so that other events have their turn.
+    /// A second layer on the same handler goes outside the first. What is not ready keeps an
+    /// event waiting in its worker, with no transaction open, for 15 s at most. Then it is handed
+    /// back with no attempt counted, and with it this handler's events behind it in the worker, so
+    /// that those of other handlers get their turn.
     pub fn layer<F, Args, L>(mut self, _handler: F, layer: L) -> Self
     where
         F: HandlerFn<Args>,

@@ -5,7 +5,12 @@ use std::{fmt, time::Duration};
 use tower::{Service, ServiceExt};
 
 use super::HandlerService;
-use crate::{delivery::Delivery, error::BoxError, handler::Failure, inbox::Inbox};
+use crate::{
+    delivery::Delivery,
+    error::BoxError,
+    handler::{Failure, failure::links},
+    inbox::Inbox,
+};
 
 /// How long an event waits for the layers of its handler. Then it is handed back, and other events
 /// have their turn.
@@ -27,7 +32,7 @@ pub(super) async fn call<I: Inbox>(
     let ready = tokio::select! {
         biased;
         () = stopping.cancelled() => Err(NotReady::new("the consumer stops")),
-        ready = tokio::time::timeout(PATIENCE, service.ready()) => match ready {
+        ready = delivery.wait_for(tokio::time::timeout(PATIENCE, service.ready())) => match ready {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(NotReady { why: "one of them failed", source: Some(error) }),
             Err(_) => Err(NotReady::new("they hold the event back")),
@@ -46,6 +51,11 @@ pub(crate) struct NotReady {
 }
 
 impl NotReady {
+    /// Whether an event was handed back because of this.
+    pub(crate) fn is_in(error: &BoxError) -> bool {
+        links(error.as_ref()).any(<dyn std::error::Error>::is::<Self>)
+    }
+
     const fn new(why: &'static str) -> Self {
         Self { why, source: None }
     }

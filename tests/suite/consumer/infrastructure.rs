@@ -18,6 +18,8 @@ enum StockError {
     #[error(transparent)]
     #[classify(transparent)]
     Nested(#[from] WarehouseError),
+    #[error(transparent)]
+    Unmarked(sqlx::Error),
 }
 
 #[derive(Debug, thiserror::Error, Classify)]
@@ -60,12 +62,13 @@ async fn what_a_transparent_error_hides_burns_no_attempt<D: Database>() {
                 0 => StockError::from(sqlx::Error::from(lost)).into(),
                 1 => StockError::from(sqlx::Error::PoolTimedOut).into(),
                 2 => StockError::from(WarehouseError::from(sqlx::Error::PoolTimedOut)).into(),
+                3 => StockError::Unmarked(sqlx::Error::PoolTimedOut).into(),
                 _ => StockError::from(WarehouseError::from(sqlx::Error::RowNotFound)).into(),
             })
         }
         .boxed()
     });
-    shop.orders(0..4).await;
+    shop.orders(0..5).await;
 
     let report = shop
         .consumer(script)
@@ -75,9 +78,9 @@ async fn what_a_transparent_error_hides_burns_no_attempt<D: Database>() {
         .await
         .unwrap();
 
-    assert_eq!((report.handed_back, report.failed), (3, 0), "{report}");
+    assert_eq!((report.handed_back, report.failed), (4, 0), "{report}");
     assert_eq!(report.dead_lettered, 1, "{report}");
-    assert_eq!(shop.event_ids("dead_letter").await, ["order-3"]);
+    assert_eq!(shop.event_ids("dead_letter").await, ["order-4"]);
     assert_eq!(shop.effects().await, Vec::<String>::new());
 }
 

@@ -11,9 +11,15 @@ use eventflow_tests::{
 };
 use futures_util::FutureExt;
 use tokio::sync::Semaphore;
-use tower::limit::{ConcurrencyLimitLayer, GlobalConcurrencyLimitLayer};
+use tower::{
+    limit::{ConcurrencyLimitLayer, GlobalConcurrencyLimitLayer},
+    timeout::TimeoutLayer,
+};
 
-on_every_database!(a_limit_on_one_handler_keeps_no_other_waiting);
+on_every_database!(
+    a_limit_on_one_handler_keeps_no_other_waiting,
+    a_timeout_around_a_call_that_waits_for_its_layers_burns_no_attempt,
+);
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -52,6 +58,33 @@ async fn a_limit_on_one_handler_keeps_no_other_waiting<D: Database>() {
 
     assert_eq!((report.failed, report.handed_back), (0, 0), "{report}");
     assert_eq!(shop.effects().await, names(0..10));
+}
+
+async fn a_timeout_around_a_call_that_waits_for_its_layers_burns_no_attempt<D: Database>() {
+    let shop = Shop::<D>::open().await;
+    let (gate, script) = gated();
+    let limit = Arc::new(Semaphore::new(1));
+    let held = Arc::clone(&limit).acquire_owned().await.unwrap();
+    let router = Router::<D::Table, D::Inbox, _>::builder(script)
+        .layer(
+            print_label,
+            GlobalConcurrencyLimitLayer::with_semaphore(limit),
+        )
+        .build();
+    gate.add_permits(2);
+    shop.parcels(0..2).await;
+
+    let consumer = Consumer::builder(shop.stream.clone(), shop.inbox(), router)
+        .layer(TimeoutLayer::new(Duration::from_millis(100)))
+        .build()
+        .unwrap();
+    let waited = consumer.drain().await.unwrap();
+    drop(held);
+    let done = consumer.drain_scheduled().await.unwrap();
+
+    assert_eq!((waited.handed_back, waited.failed), (2, 0), "{waited}");
+    assert_eq!(done.processed, 2, "{done}");
+    assert_eq!(shop.column("parcel-0", "retry_count").await, "0");
 }
 
 /// Orders and parcels share one permit.
