@@ -14,7 +14,7 @@ use eventflow_tests::{
     postgres::PostgresServer,
     proxy::Proxy,
     running::Running,
-    shop::{Database, Postgres, Script, Shop, ShopRouter, names, router, soon},
+    shop::{Database, GROUP, Postgres, Script, Shop, ShopRouter, names, router, soon},
 };
 use futures_util::FutureExt;
 use sqlx::{PgPool, pool::PoolConnection, postgres::PgPoolOptions};
@@ -263,6 +263,9 @@ async fn p5_slow_database() {
     proxy.delay(Duration::from_millis(3));
     let inbox = PgInbox::connect(&proxy.url(url)).await.unwrap();
     site.orders(FIRST..FIRST + 150).await;
+    // Before the consumer does, so that what is pending can be asked from the start.
+    let group = ["XGROUP", "CREATE", "shop", GROUP, "0"];
+    let _: () = site.redis.run(&group).await;
 
     let running = Running::start(small_batches(&site, inbox).await.build().unwrap());
 

@@ -8,7 +8,7 @@ use std::{
 use eventflow::{BoxError, Delivery, Failure, prelude::*};
 use eventflow_tests::shop::{Database, Script, Shop, in_an_hour, names};
 use futures_util::{FutureExt, future::BoxFuture};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tower::{layer::layer_fn, service_fn};
 
 on_every_database!(
@@ -104,8 +104,10 @@ async fn a_task_that_keeps_the_transaction_for_too_long_loses_the_unit<D: Databa
     let service = service_fn(move |delivery: Delivery<D::Inbox>| {
         let first = calls.fetch_add(1, Ordering::SeqCst) == 0;
         let ended = ended.clone();
+        let (begun, begin) = oneshot::channel();
         let task = tokio::spawn(async move {
             let mut transaction = delivery.transaction().await?;
+            _ = begun.send(());
             let event_id = delivery.metadata().event_id.clone();
             D::write(transaction.connection()?, &event_id).await?;
             if first {
@@ -118,6 +120,7 @@ async fn a_task_that_keeps_the_transaction_for_too_long_loses_the_unit<D: Databa
         });
         async move {
             if first {
+                begin.await.map_err(Failure::retry)?;
                 return Ok(());
             }
             task.await.map_err(Failure::retry)?
