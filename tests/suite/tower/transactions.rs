@@ -104,10 +104,10 @@ async fn a_task_that_keeps_the_transaction_for_too_long_loses_the_unit<D: Databa
     let service = service_fn(move |delivery: Delivery<D::Inbox>| {
         let first = calls.fetch_add(1, Ordering::SeqCst) == 0;
         let ended = ended.clone();
-        let (begun, begin) = oneshot::channel();
+        let (holds_it, held) = oneshot::channel();
         let task = tokio::spawn(async move {
             let mut transaction = delivery.transaction().await?;
-            _ = begun.send(());
+            _ = holds_it.send(());
             let event_id = delivery.metadata().event_id.clone();
             D::write(transaction.connection()?, &event_id).await?;
             if first {
@@ -120,7 +120,7 @@ async fn a_task_that_keeps_the_transaction_for_too_long_loses_the_unit<D: Databa
         });
         async move {
             if first {
-                begin.await.map_err(Failure::retry)?;
+                held.await.map_err(Failure::retry)?;
                 return Ok(());
             }
             task.await.map_err(Failure::retry)?
