@@ -11,6 +11,34 @@ use crate::{
     inbox::{Arrival, DeadLetter, Insertion, Lease, Recovery, Row, Status},
 };
 
+/// Every column that the statements of either database name.
+pub(crate) const COLUMNS: [&str; 24] = [
+    "id",
+    "event_id",
+    "stream_id",
+    "event_type",
+    "aggregate_id",
+    "correlation_id",
+    "occurred_on",
+    "payload",
+    "status",
+    "retry_count",
+    "max_retries",
+    "received_at",
+    "processed_at",
+    "next_retry_at",
+    "error_message",
+    "last_error_at",
+    "causation_id",
+    "headers",
+    "raw",
+    "consumer",
+    "locked_by",
+    "locked_until",
+    "lock_token",
+    "recovering",
+];
+
 /// Column `headers`: what travels beside the event.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Headers {

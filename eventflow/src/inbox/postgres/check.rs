@@ -3,35 +3,10 @@
 use sqlx::PgConnection;
 
 use super::{failed, sql::Table};
-use crate::error::{Error, ErrorKind};
-
-/// Every column that the statements name.
-const COLUMNS: [&str; 24] = [
-    "id",
-    "event_id",
-    "stream_id",
-    "event_type",
-    "aggregate_id",
-    "correlation_id",
-    "occurred_on",
-    "payload",
-    "status",
-    "retry_count",
-    "max_retries",
-    "received_at",
-    "processed_at",
-    "next_retry_at",
-    "error_message",
-    "last_error_at",
-    "causation_id",
-    "headers",
-    "raw",
-    "consumer",
-    "locked_by",
-    "locked_until",
-    "lock_token",
-    "recovering",
-];
+use crate::{
+    error::{Error, ErrorKind},
+    inbox::record::COLUMNS,
+};
 
 /// Checks that the table has every column, and that it keeps an event from being stored twice.
 pub(super) async fn check(connection: &mut PgConnection, table: &Table) -> Result<(), Error> {

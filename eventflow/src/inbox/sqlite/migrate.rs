@@ -5,41 +5,13 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, SqliteConnection};
 use crate::{
     error::{Error, ErrorKind},
     fail_point::{self, Point},
-    inbox::identifier::Identifier,
+    inbox::{identifier::Identifier, record::COLUMNS},
 };
 
 const INBOX: &str = include_str!("../../../migrations/sqlite/0001_inbox.sql");
 
 /// The version that this crate's files lead to.
 const VERSION: i64 = 1;
-
-/// Every column that the statements name.
-const COLUMNS: [&str; 24] = [
-    "id",
-    "event_id",
-    "stream_id",
-    "event_type",
-    "aggregate_id",
-    "correlation_id",
-    "occurred_on",
-    "payload",
-    "status",
-    "retry_count",
-    "max_retries",
-    "received_at",
-    "processed_at",
-    "next_retry_at",
-    "error_message",
-    "last_error_at",
-    "causation_id",
-    "headers",
-    "raw",
-    "consumer",
-    "locked_by",
-    "locked_until",
-    "lock_token",
-    "recovering",
-];
 
 /// The SQL that creates the table and its indexes.
 pub(super) fn schema_sql(table: &Identifier) -> String {
