@@ -36,9 +36,9 @@ where
         return Ok(unit.commit().await?);
     }
     fail_point::reach(Point::BeforeSettle).await?;
-    let settled = unit.settle(settlements).await?;
+    let settled = unit.settle(&engine.holder, settlements).await?;
     let overtaken = settlements.iter().find(|settlement| {
-        settlement.status == Status::Processed && !settled.contains(&settlement.lease)
+        settlement.status == Status::Processed && !settlement.is_among(&settled)
     });
     if let Some(settlement) = overtaken {
         // Another owner exists: its run counts, so this one's writes must not be stored.

@@ -18,7 +18,7 @@ use crate::{
     delivery::{Delivery, Reservation},
     error::{BoxError, chain},
     fail_point::{self, Point},
-    inbox::{Holder, Inbox, Lease, LossKind, Row, Settlement, Status, Unit, UnitLost},
+    inbox::{Holder, Inbox, Lease, LossKind, Row, Settlement, Status},
 };
 
 /// After which time a row runs again that was handed back because the infrastructure failed.
@@ -144,7 +144,7 @@ impl<Src: Send + Sync + 'static, I: Inbox> Engine<Src, I> {
                 Ok(settled) if is_repeated => {
                     let (seen, gone): (Vec<_>, Vec<_>) = settlements
                         .into_iter()
-                        .partition(|settlement| settled.contains(&settlement.lease));
+                        .partition(|settlement| settlement.is_among(&settled));
                     self.note_settled(&seen, &settled);
                     return self.note_unconfirmed(gone.iter().map(|s| s.lease).collect());
                 }
@@ -165,12 +165,10 @@ impl<Src: Send + Sync + 'static, I: Inbox> Engine<Src, I> {
         }
     }
 
-    async fn try_settle(&self, settlements: &[Settlement]) -> Result<Vec<Lease>, UnitLost> {
-        let mut unit = self.inbox.begin().await?;
+    async fn try_settle(&self, settlements: &[Settlement]) -> crate::Result<Vec<Lease>> {
         fail_point::reach(Point::BeforeSettle).await?;
-        let settled = unit.settle(settlements).await?;
-        fail_point::reach(Point::BeforeCommit).await?;
-        unit.commit().await?;
+        let settling = self.inbox.settle(&self.holder, settlements);
+        let settled = self.vitals.database.ask(settling).await?;
         fail_point::reach(Point::AfterSettleCommit).await?;
         Ok(settled)
     }
@@ -179,7 +177,7 @@ impl<Src: Send + Sync + 'static, I: Inbox> Engine<Src, I> {
     pub(super) fn note_settled(&self, settlements: &[Settlement], settled: &[Lease]) {
         self.vitals.note_commit();
         for settlement in settlements {
-            if settled.contains(&settlement.lease) {
+            if settlement.is_among(settled) {
                 self.count(settlement);
             } else {
                 self.note_lease_lost(settlement.lease);

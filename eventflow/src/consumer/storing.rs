@@ -12,7 +12,6 @@ use super::{
     engine::Engine,
 };
 use crate::{
-    envelope::Payload,
     error::{Error, ErrorKind, Result, chain},
     fail_point::{self, Point},
     inbox::{Admission, Arrival, Inbox, Insertion, Lease, Row},
@@ -53,7 +52,7 @@ impl Arriving<'_> {
 
     fn bytes(&self) -> usize {
         match &self.content {
-            Content::Event(arrival) => arrival.payload.as_str().len(),
+            Content::Event(arrival) => arrival.envelope.payload().as_str().len(),
             Content::Malformed(_) => self.entry.bytes(),
         }
     }
@@ -239,11 +238,7 @@ async fn store_refused<'b, Src, I: Inbox>(
         entry, kind, row, ..
     } = *refused;
     if let Content::Event(arrival) = &refused.content {
-        let arrival = Arrival {
-            raw: Some(arrival.payload.as_str().as_bytes().to_vec()),
-            payload: Payload::empty(),
-            ..arrival.clone()
-        };
+        let arrival = arrival.clone().with_payload_as_bytes();
         match insert(engine, vec![arrival.clone()]).await {
             Err(error) if error.kind() != ErrorKind::Refused => return Err(error),
             Err(_) => {}

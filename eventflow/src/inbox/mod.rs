@@ -18,7 +18,7 @@
 
 pub mod backoff;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
-mod batch;
+mod columns;
 pub(crate) mod database_error;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod identifier;
@@ -98,10 +98,8 @@ pub struct Arrival {
     /// The id of its row. Stays the same when the insert has to be tried again, so that a row whose
     /// insert was not answered is known again.
     pub id: Uuid,
-    /// What is known about it.
-    pub metadata: Metadata,
-    /// Its payload.
-    pub payload: Payload,
+    /// The event.
+    pub envelope: Envelope,
     /// The bytes that are kept beside the payload: those of an entry that could not be read, or a
     /// payload that the column does not take, which then is `{}`.
     pub raw: Option<Vec<u8>>,
@@ -109,6 +107,18 @@ pub struct Arrival {
     pub admission: Admission,
     /// Scheduled runs in all; 0 or less is for ever.
     pub max_retries: i32,
+}
+
+impl Arrival {
+    /// Keeps the payload beside its column, which does not take it.
+    pub(crate) fn with_payload_as_bytes(self) -> Self {
+        let payload = self.envelope.payload().as_str().as_bytes();
+        Self {
+            raw: Some(payload.to_vec()),
+            envelope: self.envelope.with_payload(Payload::empty()),
+            ..self
+        }
+    }
 }
 
 /// The state in which an arrival enters the table.
@@ -143,9 +153,19 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// The claim with which a row enters the table.
+    /// The token of a row that its unit inserts: no claim, for the row is nobody's before the commit
+    /// and done after it.
+    pub(crate) const BORN: i64 = 0;
+
+    /// The token with which a row enters the table for a run.
+    pub(crate) const FIRST: i64 = 1;
+
+    /// The claim with which a row enters the table for a run.
     pub(crate) const fn first(id: Uuid) -> Self {
-        Self { id, token: 1 }
+        Self {
+            id,
+            token: Self::FIRST,
+        }
     }
 }
 
@@ -198,7 +218,8 @@ pub enum Recovery {
 pub struct Settlement {
     /// The claim; a row whose token moved on is left alone.
     pub lease: Lease,
-    /// The next state: `Processed`, `Failed`, `DeadLetter`, or `Pending` to park it.
+    /// The next state: `Processed`, `Failed`, `DeadLetter`, `Pending` to park it, or `Processing` for a
+    /// row that its unit has inserted and that is to run later, leased to the holder.
     pub status: Status,
     /// Failed runs so far, this one included.
     pub retry_count: i32,
@@ -206,6 +227,18 @@ pub struct Settlement {
     pub delay: Duration,
     /// Why it failed.
     pub error_message: Option<String>,
+}
+
+impl Settlement {
+    /// Whether it was written, when `settled` are the claims that held.
+    pub(crate) fn is_among(&self, settled: &[Lease]) -> bool {
+        // One that was no claim before is the first now.
+        let token = self.lease.token.max(Lease::FIRST);
+        settled.contains(&Lease {
+            token,
+            ..self.lease
+        })
+    }
 }
 
 /// Rows by state.
@@ -329,6 +362,13 @@ pub trait Inbox: sealed::Sealed + Clone + fmt::Debug + Send + Sync + 'static {
         leases: Vec<Lease>,
         delay: Duration,
     ) -> impl Future<Output = Result<u64, Error>> + Send;
+
+    /// Writes the next states of rows that no unit of work has; answers the claims that held.
+    fn settle(
+        &self,
+        holder: &Holder,
+        settlements: &[Settlement],
+    ) -> impl Future<Output = Result<Vec<Lease>, Error>> + Send;
 
     /// Opens a unit of work.
     fn begin(&self) -> impl Future<Output = Result<Self::Unit, UnitLost>> + Send;

@@ -90,7 +90,7 @@ const INSERT: &str = "
     INSERT INTO {table} (
         id, event_id, stream_id, event_type, aggregate_id, correlation_id, causation_id,
         occurred_on, payload, headers, raw, status, max_retries, next_retry_at, error_message,
-        consumer, received_at, last_error_at, locked_by, locked_until, lock_token)
+        consumer, received_at, processed_at, last_error_at, locked_by, locked_until, lock_token)
     SELECT
         value ->> 'id', value ->> 'event_id', value ->> 'stream_id', value ->> 'event_type',
         value ->> 'aggregate_id', value ->> 'correlation_id', value ->> 'causation_id',
@@ -99,13 +99,14 @@ const INSERT: &str = "
         CASE value ->> 'status' WHEN 'pending' THEN 9223372036854775807 END,
         value ->> 'error_message',
         $2, {now},
+        CASE value ->> 'status' WHEN 'processed' THEN {now} END,
         CASE value ->> 'status' WHEN 'dead_letter' THEN {now} END,
         CASE value ->> 'status' WHEN 'processing' THEN $3 END,
         CASE value ->> 'status' WHEN 'processing' THEN {now} + $4 END,
         value ->> 'status' = 'processing'
     FROM json_each($1) WHERE TRUE ORDER BY key
     ON CONFLICT (consumer, event_id) DO NOTHING
-    RETURNING {columns}, status";
+    RETURNING id";
 
 /// `$1` consumer, `$2` limit, `$3` holder, `$4` lease.
 const CLAIM: &str = "
@@ -160,7 +161,9 @@ const RELEASE: &str = "
     FROM (SELECT value ->> 'id' AS claimed, value ->> 'token' AS token FROM json_each($1))
     WHERE id = claimed AND lock_token = token AND status = 'processing'";
 
-/// `$1` the settlements as a JSON array.
+/// `$1` the settlements as a JSON array, `$2` holder, `$3` lease.
+///
+/// A row of no claim, which has the token 0, is one that the same transaction has inserted as processed.
 const SETTLE: &str = "
     UPDATE {table} SET
         status = settled.status, retry_count = settled.retry_count,
@@ -171,13 +174,16 @@ const SETTLE: &str = "
         error_message = settled.error_message,
         last_error_at = CASE WHEN settled.status IN ('failed', 'dead_letter')
             THEN {now} ELSE last_error_at END,
-        locked_by = NULL, locked_until = NULL, recovering = 0
+        locked_by = CASE settled.status WHEN 'processing' THEN $2 END,
+        locked_until = CASE settled.status WHEN 'processing' THEN {now} + $3 END,
+        lock_token = MAX(lock_token, 1), recovering = 0
     FROM (
         SELECT value ->> 'id' AS claimed, value ->> 'token' AS token,
             value ->> 'status' AS status, value ->> 'retry_count' AS retry_count,
             value ->> 'delay' AS delay, value ->> 'error_message' AS error_message
         FROM json_each($1)) AS settled
-    WHERE id = claimed AND lock_token = token AND {table}.status = 'processing'
+    WHERE id = claimed AND lock_token = token
+        AND {table}.status = CASE token WHEN 0 THEN 'processed' ELSE 'processing' END
     RETURNING id, lock_token";
 
 const NEXT_DUE: &str = "
