@@ -42,10 +42,11 @@ pub(super) enum Content {
 }
 
 /// Decides what becomes of an entry; one with no content is acknowledged without a row. `row` is the
-/// row's id.
+/// row's id, and `admission` how an event with a handler enters.
 pub(super) fn admit(
     row: Uuid,
     entry: &Entry,
+    admission: &Admission,
     settings: &Settings,
     routes: &Routes,
 ) -> (Kind, Option<Content>) {
@@ -58,7 +59,7 @@ pub(super) fn admit(
     };
     let metadata = envelope.metadata();
     let (kind, admission) = match routes.route(&metadata.event_type) {
-        Route::Handler(_) => (Kind::Event, Admission::Run),
+        Route::Handler(_) => (Kind::Event, admission.clone()),
         Route::Ignored => return (Kind::Ignored, None),
         Route::Unknown => {
             let admission = match settings.unknown_events {

@@ -9,6 +9,7 @@ use super::{
     calls::Watched,
     dispatcher::{Call, Dispatcher},
     held::Held,
+    optimism::Optimism,
     outage::Outage,
     report::Counters,
     settings::Settings,
@@ -32,6 +33,7 @@ pub(super) struct Engine<Src, I: Inbox> {
     pub(super) settings: Settings,
     pub(super) holder: Holder,
     pub(super) held: Held,
+    pub(super) optimism: Optimism,
     pub(super) counters: Arc<Counters>,
     pub(super) vitals: Arc<Vitals>,
     /// A row was scheduled that may be due before the next poll.
@@ -144,7 +146,7 @@ impl<Src: Send + Sync + 'static, I: Inbox> Engine<Src, I> {
                 Ok(settled) if is_repeated => {
                     let (seen, gone): (Vec<_>, Vec<_>) = settlements
                         .into_iter()
-                        .partition(|settlement| settlement.is_among(&settled));
+                        .partition(|settlement| settled.contains(&settlement.lease));
                     self.note_settled(&seen, &settled);
                     return self.note_unconfirmed(gone.iter().map(|s| s.lease).collect());
                 }
@@ -177,7 +179,7 @@ impl<Src: Send + Sync + 'static, I: Inbox> Engine<Src, I> {
     pub(super) fn note_settled(&self, settlements: &[Settlement], settled: &[Lease]) {
         self.vitals.note_commit();
         for settlement in settlements {
-            if settlement.is_among(settled) {
+            if settled.contains(&settlement.lease) {
                 self.count(settlement);
             } else {
                 self.note_lease_lost(settlement.lease);

@@ -111,14 +111,19 @@ impl<I: Inbox> Delivery<I> {
     /// Dropping the future or the transaction takes the writes back, the handler's too.
     pub async fn transaction(&self) -> Result<Transaction<I>, Failure> {
         let mut transaction = self.lend().await?;
-        let Some(Place::Open { unit, writes }) = transaction.place.as_deref_mut() else {
+        let Some(Place::Open {
+            unit,
+            is_shared,
+            writes,
+        }) = transaction.place.as_deref_mut()
+        else {
             return Err(Failure::retry(NoTransaction));
         };
         transaction.follows_handler = *writes == Writes::Handled;
         match *writes {
             Writes::None | Writes::Handled => *writes = Writes::Unfinished,
             Writes::Kept => return Err(Failure::retry(AlreadyKept)),
-            Writes::Failed | Writes::Unfinished => roll_back(unit, writes).await?,
+            Writes::Failed | Writes::Unfinished => roll_back(unit, *is_shared, writes).await?,
         }
         Ok(transaction)
     }
@@ -157,7 +162,12 @@ impl<I: Inbox> Delivery<I> {
             });
         }
         let mut transaction = self.lend().await?;
-        let Some(Place::Open { unit, writes }) = transaction.place.as_deref_mut() else {
+        let Some(Place::Open {
+            unit,
+            is_shared,
+            writes,
+        }) = transaction.place.as_deref_mut()
+        else {
             return Err(Failure::retry(NoTransaction));
         };
         match *writes {
@@ -165,7 +175,7 @@ impl<I: Inbox> Delivery<I> {
             Writes::Kept => return Err(Failure::retry(AlreadyKept)),
             // A call that is repeated.
             Writes::Handled | Writes::Failed | Writes::Unfinished => {
-                roll_back(unit, writes).await?;
+                roll_back(unit, *is_shared, writes).await?;
             }
         }
         Ok(transaction)

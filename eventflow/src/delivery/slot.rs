@@ -36,12 +36,14 @@ pub(crate) struct Reservation<U> {
 }
 
 impl<U> Reservation<U> {
-    /// Lends the unit, which must stand right after a savepoint, to the attempt.
-    pub(crate) fn fill(mut self, unit: U) {
+    /// Lends the unit, which must stand right after a savepoint, to the attempt. If other attempts share
+    /// it, what this one has written cannot be taken back alone.
+    pub(crate) fn fill(mut self, unit: U, is_shared: bool) {
         self.lent_at.get_or_init(Instant::now);
         if let Some(place) = self.place.as_deref_mut() {
             *place = Place::Open {
                 unit,
+                is_shared,
                 writes: Writes::None,
             };
         }
@@ -50,7 +52,11 @@ impl<U> Reservation<U> {
 
 pub(super) enum Place<U> {
     Vacant,
-    Open { unit: U, writes: Writes },
+    Open {
+        unit: U,
+        is_shared: bool,
+        writes: Writes,
+    },
 }
 
 /// What the calls of this attempt have left in the transaction since its savepoint.
@@ -112,14 +118,26 @@ impl<U: Unit> Slot<U> {
         };
         let place = std::mem::replace(&mut *place, Place::Vacant);
         match place {
-            Place::Open { unit, writes } => Ok((unit, writes)),
+            Place::Open { unit, writes, .. } => Ok((unit, writes)),
             Place::Vacant => Err(UnitLost::still_in_use()),
         }
     }
 }
 
 /// Takes back what a call has left since the savepoint. One that is cut is repeated by the next.
-pub(super) async fn roll_back<U: Unit>(unit: &mut U, writes: &mut Writes) -> Result<(), Failure> {
+///
+/// Others' writes would go with it where the savepoint is shared: then the engine takes all of it back,
+/// and runs the attempt again with a savepoint of its own.
+pub(super) async fn roll_back<U: Unit>(
+    unit: &mut U,
+    is_shared: bool,
+    writes: &mut Writes,
+) -> Result<(), Failure> {
+    if is_shared {
+        return Err(Failure::dead_letter(
+            "the event runs again with a savepoint of its own",
+        ));
+    }
     let interrupt = *writes == Writes::Unfinished;
     *writes = Writes::Unfinished;
     unit.rollback(interrupt).await.map_err(Failure::retry)

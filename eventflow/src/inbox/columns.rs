@@ -38,6 +38,8 @@ pub(crate) const COLUMNS: [&str; 24] = [
 /// The columns of an arrival that are not its event's own.
 pub(crate) struct Entering<'a> {
     pub(crate) status: Status,
+    /// It has no next run until it is unparked.
+    pub(crate) is_parked: bool,
     pub(crate) error_message: Option<Cow<'a, str>>,
     pub(crate) headers: Option<String>,
     /// Never null: Python writes the empty text.
@@ -50,11 +52,12 @@ impl<'a> Entering<'a> {
         let metadata = arrival.envelope.metadata();
         let (status, error_message) = match &arrival.admission {
             Admission::Run => (run_as, None),
-            Admission::Park => (Status::Pending, None),
+            Admission::Wait | Admission::Park => (Status::Pending, None),
             Admission::DeadLetter(reason) => (Status::DeadLetter, Some(storable(reason))),
         };
         Self {
             status,
+            is_parked: arrival.admission == Admission::Park,
             error_message,
             headers: headers_of(metadata),
             stream_id: metadata.stream_id.as_deref().unwrap_or_default(),

@@ -126,6 +126,8 @@ impl Arrival {
 pub enum Admission {
     /// `processing`, leased to the inserting holder.
     Run,
+    /// `pending`, due at once: for whichever worker has room first.
+    Wait,
     /// `pending` with no next run, until a consumer that knows the type releases it.
     Park,
     /// `dead_letter` with this reason.
@@ -153,19 +155,9 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// The token of a row that its unit inserts: no claim, for the row is nobody's before the commit
-    /// and done after it.
-    pub(crate) const BORN: i64 = 0;
-
-    /// The token with which a row enters the table for a run.
-    pub(crate) const FIRST: i64 = 1;
-
-    /// The claim with which a row enters the table for a run.
+    /// The claim with which a row enters the table.
     pub(crate) const fn first(id: Uuid) -> Self {
-        Self {
-            id,
-            token: Self::FIRST,
-        }
+        Self { id, token: 1 }
     }
 }
 
@@ -227,18 +219,6 @@ pub struct Settlement {
     pub delay: Duration,
     /// Why it failed.
     pub error_message: Option<String>,
-}
-
-impl Settlement {
-    /// Whether it was written, when `settled` are the claims that held.
-    pub(crate) fn is_among(&self, settled: &[Lease]) -> bool {
-        // One that was no claim before is the first now.
-        let token = self.lease.token.max(Lease::FIRST);
-        settled.contains(&Lease {
-            token,
-            ..self.lease
-        })
-    }
 }
 
 /// Rows by state.
@@ -372,6 +352,13 @@ pub trait Inbox: sealed::Sealed + Clone + fmt::Debug + Send + Sync + 'static {
 
     /// Opens a unit of work.
     fn begin(&self) -> impl Future<Output = Result<Self::Unit, UnitLost>> + Send;
+
+    /// Counts the rows that are due, up to `limit`.
+    fn backlog(
+        &self,
+        consumer: &str,
+        limit: u32,
+    ) -> impl Future<Output = Result<u64, Error>> + Send;
 
     /// How long until the next waiting row is due; `None` if none waits.
     fn next_due(

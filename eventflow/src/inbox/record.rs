@@ -15,12 +15,9 @@ use crate::{
 
 /// Sorts the arrivals of an insert by whether they entered, in their order. `entered` tells which did,
 /// and the payload as the column gives it back if that differs from what arrived.
-///
-/// A row of `token` is its unit's, or its holder's.
 pub(crate) fn insertion(
     arrivals: Vec<Arrival>,
     mut entered: HashMap<Uuid, Option<String>>,
-    token: i64,
 ) -> Insertion {
     let mut insertion = Insertion::default();
     for arrival in arrivals {
@@ -37,7 +34,7 @@ pub(crate) fn insertion(
                     None => arrival.envelope,
                 };
                 insertion.rows.push(Row {
-                    lease: Lease { id, token },
+                    lease: Lease::first(id),
                     envelope,
                     retry_count: 0,
                     max_retries: arrival.max_retries,

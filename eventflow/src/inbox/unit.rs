@@ -33,7 +33,7 @@ pub trait Unit: sealed::Sealed + Send + 'static {
     fn rollback(&mut self, interrupt: bool) -> impl Future<Output = Result<(), UnitLost>> + Send;
 
     /// Stores arrivals in one statement; an event that is there already is left as it is. Those to run
-    /// enter as `processed`: they are, once the unit commits, unless it is settled otherwise.
+    /// enter as `processed`: they are when the unit commits, unless they are amended.
     fn insert(
         &mut self,
         holder: &Holder,
@@ -46,6 +46,14 @@ pub trait Unit: sealed::Sealed + Send + 'static {
         holder: &Holder,
         settlements: &[Settlement],
     ) -> impl Future<Output = Result<Vec<Lease>, UnitLost>> + Send;
+
+    /// Writes the next states of rows that this unit has inserted and that are not processed, in one
+    /// statement.
+    fn amend(
+        &mut self,
+        holder: &Holder,
+        settlements: &[Settlement],
+    ) -> impl Future<Output = Result<(), UnitLost>> + Send;
 
     /// Commits. The answer `Ok` means that everything since [`Inbox::begin`](super::Inbox::begin) is stored.
     fn commit(self) -> impl Future<Output = Result<(), UnitLost>> + Send;

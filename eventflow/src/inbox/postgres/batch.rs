@@ -43,6 +43,7 @@ pub(super) fn arrivals(
     parameters.array(entering.iter().map(|row| row.headers.as_deref()))?;
     parameters.array(sorted.iter().map(|arrival| arrival.raw.as_deref()))?;
     parameters.array(entering.iter().map(|row| row.status.as_str()))?;
+    parameters.array(entering.iter().map(|row| row.is_parked))?;
     parameters.array(sorted.iter().map(|arrival| arrival.max_retries))?;
     parameters.array(entering.iter().map(|row| row.error_message.as_deref()))?;
     parameters.value(holder.consumer.as_str())?;
@@ -77,10 +78,8 @@ pub(super) fn settling<'s>(
     settlements: &[Settlement],
     holder: &Holder,
 ) -> (&'s Sql, Result<Parameters, sqlx::Error>) {
-    let are_done = |settlement: &Settlement| {
-        settlement.status == Status::Processed && settlement.lease.token != Lease::BORN
-    };
-    if settlements.iter().all(are_done) {
+    let mut states = settlements.iter().map(|settlement| settlement.status);
+    if states.all(|status| status == Status::Processed) {
         let claims: Vec<Lease> = settlements
             .iter()
             .map(|settlement| settlement.lease)
@@ -91,7 +90,10 @@ pub(super) fn settling<'s>(
 }
 
 /// The claims, their next states, then holder and lease.
-fn next_states(settlements: &[Settlement], holder: &Holder) -> Result<Parameters, sqlx::Error> {
+pub(super) fn next_states(
+    settlements: &[Settlement],
+    holder: &Holder,
+) -> Result<Parameters, sqlx::Error> {
     let each = || settlements.iter();
     let mut parameters = Parameters::default();
     parameters.array(each().map(|settlement| settlement.lease.id))?;

@@ -270,7 +270,7 @@ impl Inbox for PgInbox {
         })
         .await?;
         let entered = self.read(&rows, entered)?.into_iter().collect();
-        Ok(insertion(arrivals, entered, Lease::FIRST))
+        Ok(insertion(arrivals, entered))
     }
 
     async fn claim(&self, holder: &Holder, due: Due, limit: u32) -> Result<Vec<Row>, Error> {
@@ -338,6 +338,17 @@ impl Inbox for PgInbox {
     async fn begin(&self) -> Result<PgUnit, UnitLost> {
         let (pool, settings) = (self.pool.clone(), Arc::clone(&self.settings));
         uncut(async move { PgUnit::begin(pool, &settings).await }).await
+    }
+
+    async fn backlog(&self, consumer: &str, limit: u32) -> Result<u64, Error> {
+        let statement = statement(&self.settings.statements.backlog)
+            .bind(consumer.to_owned())
+            .bind(i64::from(limit));
+        let rows = self
+            .rows("due rows could not be counted", statement)
+            .await?;
+        let counts: Vec<i64> = self.read(&rows, |row| row.try_get(0))?;
+        Ok(counts.first().map_or(0, |count| count.unsigned_abs()))
     }
 
     async fn next_due(&self, consumer: &str) -> Result<Option<Duration>, Error> {

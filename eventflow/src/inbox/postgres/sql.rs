@@ -69,7 +69,9 @@ pub(super) struct Statements {
     pub(super) extend: Sql,
     pub(super) release: Sql,
     pub(super) settle: Sql,
+    pub(super) amend: Sql,
     pub(super) settle_processed: Sql,
+    pub(super) backlog: Sql,
     pub(super) next_due: Sql,
     pub(super) next_lapse: Sql,
     pub(super) unpark: Sql,
@@ -85,6 +87,7 @@ impl Statements {
     pub(super) fn new(table: &Table) -> Self {
         let sql = |template: &str| Sql::new(template, table);
         let claim = |horizon: &str| sql(&CLAIM.replace("{horizon}", horizon));
+        let settle = |from: &str| sql(&SETTLE.replace("{from}", from));
         Self {
             insert: sql(INSERT),
             claim_now: claim("<= {sent}"),
@@ -92,8 +95,10 @@ impl Statements {
             recover: sql(RECOVER),
             extend: sql(EXTEND),
             release: sql(RELEASE),
-            settle: sql(SETTLE),
+            settle: settle("'processing'"),
+            amend: settle("'processed'"),
             settle_processed: sql(SETTLE_PROCESSED),
+            backlog: sql(BACKLOG),
             next_due: sql(NEXT_DUE),
             next_lapse: sql(NEXT_LAPSE),
             unpark: sql(UNPARK),
@@ -106,7 +111,7 @@ impl Statements {
     }
 }
 
-/// `$1` to `$14` the arrivals, an array for each column, `$15` consumer, `$16` holder, `$17` lease.
+/// `$1` to `$15` the arrivals, an array for each column, `$16` consumer, `$17` holder, `$18` lease.
 ///
 /// All rows of a batch have one time, so that their own ids keep the order in which they were read.
 /// What comes back is what JSONB has made of the payload: a fresh event is decoded from the same bytes as
@@ -120,20 +125,20 @@ const INSERT: &str = "
     SELECT
         id, event_id, stream_id, event_type, aggregate_id, correlation_id, causation_id,
         occurred_on, payload::jsonb, headers::jsonb, raw, status, max_retries, error_message,
-        $15, statement_timestamp(),
+        $16, statement_timestamp(),
         CASE status WHEN 'processed' THEN statement_timestamp() END,
-        CASE status WHEN 'pending' THEN TIMESTAMPTZ 'infinity' END,
+        CASE WHEN is_parked THEN TIMESTAMPTZ 'infinity' END,
         CASE status WHEN 'dead_letter' THEN statement_timestamp() END,
-        CASE status WHEN 'processing' THEN $16 END,
+        CASE status WHEN 'processing' THEN $17 END,
         CASE status WHEN 'processing'
-            THEN statement_timestamp() + $17 * INTERVAL '1 microsecond' END,
-        CASE status WHEN 'processing' THEN 1 ELSE 0 END
+            THEN statement_timestamp() + $18 * INTERVAL '1 microsecond' END,
+        CASE WHEN status IN ('processing', 'processed') THEN 1 ELSE 0 END
     FROM unnest(
         $1::uuid[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::text[], $7::text[],
-        $8::timestamptz[], $9::text[], $10::text[], $11::bytea[], $12::text[], $13::integer[],
-        $14::text[]) AS arrival(
+        $8::timestamptz[], $9::text[], $10::text[], $11::bytea[], $12::text[], $13::boolean[],
+        $14::integer[], $15::text[]) AS arrival(
         id, event_id, stream_id, event_type, aggregate_id, correlation_id, causation_id,
-        occurred_on, payload, headers, raw, status, max_retries, error_message)
+        occurred_on, payload, headers, raw, status, is_parked, max_retries, error_message)
     ON CONFLICT (consumer, event_id) DO NOTHING
     RETURNING inbox.id, inbox.payload::text";
 
@@ -226,8 +231,6 @@ const SETTLE_PROCESSED: &str = "
     RETURNING inbox.id, inbox.lock_token";
 
 /// `$1` to `$6` the settlements, an array for each column, `$7` holder, `$8` lease.
-///
-/// A row of no claim, which has the token 0, is one that the same transaction has inserted as processed.
 const SETTLE: &str = "
     WITH owned AS MATERIALIZED (
         SELECT inbox.id, settled.status, settled.retry_count, settled.delay, settled.error_message
@@ -236,7 +239,7 @@ const SETTLE: &str = "
             $1::uuid[], $2::bigint[], $3::text[], $4::integer[], $5::bigint[], $6::text[])
             AS settled(id, token, status, retry_count, delay, error_message)
             ON inbox.id = settled.id AND inbox.lock_token = settled.token
-        WHERE inbox.status = CASE settled.token WHEN 0 THEN 'processed' ELSE 'processing' END
+        WHERE inbox.status = {from}
         ORDER BY inbox.id FOR UPDATE OF inbox)
     UPDATE {table} AS inbox SET
         status = owned.status, retry_count = owned.retry_count,
@@ -250,9 +253,16 @@ const SETTLE: &str = "
         locked_by = CASE owned.status WHEN 'processing' THEN $7 END,
         locked_until = CASE owned.status
             WHEN 'processing' THEN {now} + $8 * INTERVAL '1 microsecond' END,
-        lock_token = GREATEST(inbox.lock_token, 1), recovering = FALSE
+        recovering = FALSE
     FROM owned WHERE inbox.id = owned.id
     RETURNING inbox.id, inbox.lock_token";
+
+/// `$1` consumer, `$2` limit.
+const BACKLOG: &str = "
+    SELECT COUNT(*) FROM (
+        SELECT FROM {table} AS inbox
+        WHERE inbox.consumer = $1 AND inbox.status IN ('pending', 'failed') AND {due} <= {sent}
+        LIMIT $2) AS due";
 
 const NEXT_DUE: &str = "
     SELECT GREATEST(0, EXTRACT(EPOCH FROM {due} - {now}) * 1000000)::bigint

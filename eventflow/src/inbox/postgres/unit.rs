@@ -191,7 +191,7 @@ impl Unit for PgUnit {
         let rows = answered(self.patience, insert.fetch_all(&mut *self.connection));
         let rows = rows.await.map_err(failed)?;
         let entered = rows.iter().map(entered).collect::<Result<_, _>>();
-        Ok(insertion(arrivals, entered.map_err(failed)?, Lease::BORN))
+        Ok(insertion(arrivals, entered.map_err(failed)?))
     }
 
     async fn settle(
@@ -206,6 +206,14 @@ impl Unit for PgUnit {
             .await
             .and_then(|rows| rows.iter().map(lease).collect())
             .map_err(failed)
+    }
+
+    async fn amend(&mut self, holder: &Holder, settlements: &[Settlement]) -> Result<(), UnitLost> {
+        let failed = |error| lost("rows could not be amended", error);
+        let parameters = batch::next_states(settlements, holder).map_err(failed)?;
+        let amend = parameters.of(&self.statements.amend);
+        let amended = answered(self.patience, amend.execute(&mut *self.connection));
+        amended.await.map(drop).map_err(failed)
     }
 
     async fn commit(mut self) -> Result<(), UnitLost> {

@@ -5,7 +5,11 @@ use std::borrow::Cow;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{Statement, sql::Statements, statement};
+use super::{
+    Statement,
+    sql::{Sql, Statements},
+    statement,
+};
 use crate::inbox::{
     Arrival, Holder, Lease, Settlement, Status,
     columns::{Entering, micros, storable},
@@ -26,6 +30,7 @@ struct ArrivalRecord<'a> {
     headers: Option<String>,
     raw: Option<String>,
     status: &'static str,
+    is_parked: bool,
     max_retries: i32,
     error_message: Option<Cow<'a, str>>,
 }
@@ -43,6 +48,7 @@ fn arrival_record(arrival: &Arrival, run_as: Status) -> ArrivalRecord<'_> {
     let metadata = arrival.envelope.metadata();
     let Entering {
         status,
+        is_parked,
         error_message,
         headers,
         stream_id,
@@ -60,6 +66,7 @@ fn arrival_record(arrival: &Arrival, run_as: Status) -> ArrivalRecord<'_> {
         headers,
         raw: arrival.raw.as_deref().map(hex),
         status: status.as_str(),
+        is_parked,
         max_retries: arrival.max_retries,
         error_message,
     }
@@ -79,13 +86,13 @@ pub(super) fn insert(
         .bind(micros(holder.lease)))
 }
 
-/// The statement that settles rows.
+/// The statement that settles rows, or amends them.
 pub(super) fn settle(
-    statements: &Statements,
+    sql: &Sql,
     holder: &Holder,
     settlements: &[Settlement],
 ) -> Result<Statement, sqlx::Error> {
-    Ok(statement(&statements.settle)
+    Ok(statement(sql)
         .bind(settlements_json(settlements)?)
         .bind(holder.name.clone())
         .bind(micros(holder.lease)))

@@ -234,7 +234,7 @@ impl Inbox for SqliteInbox {
         })
         .await?;
         let entered = self.read(&rows, entered)?.into_iter().collect();
-        Ok(insertion(arrivals, entered, Lease::FIRST))
+        Ok(insertion(arrivals, entered))
     }
 
     async fn claim(&self, holder: &Holder, due: Due, limit: u32) -> Result<Vec<Row>, Error> {
@@ -299,7 +299,7 @@ impl Inbox for SqliteInbox {
         holder: &Holder,
         settlements: &[Settlement],
     ) -> Result<Vec<Lease>, Error> {
-        let settle = batch::settle(&self.database.statements, holder, settlements);
+        let settle = batch::settle(&self.database.statements.settle, holder, settlements);
         let statement = settle.map_err(|error| self.unwritten(error))?;
         let what = "rows could not be settled";
         let rows = self.rows(&self.database.writer, what, statement).await?;
@@ -315,6 +315,16 @@ impl Inbox for SqliteInbox {
             SqliteUnit::begin(connection, Arc::clone(&database.statements)).await
         })
         .await
+    }
+
+    async fn backlog(&self, consumer: &str, limit: u32) -> Result<u64, Error> {
+        let statement = statement(&self.database.statements.backlog)
+            .bind(consumer.to_owned())
+            .bind(limit);
+        let what = "due rows could not be counted";
+        let rows = self.rows(&self.database.reader, what, statement).await?;
+        let counts: Vec<i64> = self.read(&rows, |row| row.try_get(0))?;
+        Ok(counts.first().map_or(0, |count| count.unsigned_abs()))
     }
 
     async fn next_due(&self, consumer: &str) -> Result<Option<Duration>, Error> {

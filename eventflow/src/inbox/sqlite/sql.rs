@@ -49,6 +49,8 @@ pub(super) struct Statements {
     pub(super) extend: Sql,
     pub(super) release: Sql,
     pub(super) settle: Sql,
+    pub(super) amend: Sql,
+    pub(super) backlog: Sql,
     pub(super) next_due: Sql,
     pub(super) next_lapse: Sql,
     pub(super) unpark: Sql,
@@ -64,6 +66,7 @@ impl Statements {
     pub(super) fn new(table: &Identifier) -> Self {
         let sql = |template: &str| Sql::new(template, table);
         let claim = |horizon: &str| sql(&CLAIM.replace("{horizon}", horizon));
+        let settle = |from: &str| sql(&SETTLE.replace("{from}", from));
         Self {
             insert: sql(INSERT),
             claim_now: claim("<= {sent}"),
@@ -71,7 +74,9 @@ impl Statements {
             recover: sql(RECOVER),
             extend: sql(EXTEND),
             release: sql(RELEASE),
-            settle: sql(SETTLE),
+            settle: settle("'processing'"),
+            amend: settle("'processed'"),
+            backlog: sql(BACKLOG),
             next_due: sql(NEXT_DUE),
             next_lapse: sql(NEXT_LAPSE),
             unpark: sql(UNPARK),
@@ -96,14 +101,14 @@ const INSERT: &str = "
         value ->> 'aggregate_id', value ->> 'correlation_id', value ->> 'causation_id',
         value ->> 'occurred_on', value ->> 'payload', value ->> 'headers',
         unhex(value ->> 'raw'), value ->> 'status', value ->> 'max_retries',
-        CASE value ->> 'status' WHEN 'pending' THEN 9223372036854775807 END,
+        CASE WHEN value ->> 'is_parked' THEN 9223372036854775807 END,
         value ->> 'error_message',
         $2, {now},
         CASE value ->> 'status' WHEN 'processed' THEN {now} END,
         CASE value ->> 'status' WHEN 'dead_letter' THEN {now} END,
         CASE value ->> 'status' WHEN 'processing' THEN $3 END,
         CASE value ->> 'status' WHEN 'processing' THEN {now} + $4 END,
-        value ->> 'status' = 'processing'
+        value ->> 'status' IN ('processing', 'processed')
     FROM json_each($1) WHERE TRUE ORDER BY key
     ON CONFLICT (consumer, event_id) DO NOTHING
     RETURNING id";
@@ -162,8 +167,6 @@ const RELEASE: &str = "
     WHERE id = claimed AND lock_token = token AND status = 'processing'";
 
 /// `$1` the settlements as a JSON array, `$2` holder, `$3` lease.
-///
-/// A row of no claim, which has the token 0, is one that the same transaction has inserted as processed.
 const SETTLE: &str = "
     UPDATE {table} SET
         status = settled.status, retry_count = settled.retry_count,
@@ -176,15 +179,20 @@ const SETTLE: &str = "
             THEN {now} ELSE last_error_at END,
         locked_by = CASE settled.status WHEN 'processing' THEN $2 END,
         locked_until = CASE settled.status WHEN 'processing' THEN {now} + $3 END,
-        lock_token = MAX(lock_token, 1), recovering = 0
+        recovering = 0
     FROM (
         SELECT value ->> 'id' AS claimed, value ->> 'token' AS token,
             value ->> 'status' AS status, value ->> 'retry_count' AS retry_count,
             value ->> 'delay' AS delay, value ->> 'error_message' AS error_message
         FROM json_each($1)) AS settled
-    WHERE id = claimed AND lock_token = token
-        AND {table}.status = CASE token WHEN 0 THEN 'processed' ELSE 'processing' END
+    WHERE id = claimed AND lock_token = token AND {table}.status = {from}
     RETURNING id, lock_token";
+
+/// `$1` consumer, `$2` limit.
+const BACKLOG: &str = "
+    SELECT COUNT(*) FROM (
+        SELECT 1 FROM {table}
+        WHERE consumer = $1 AND status IN ('pending', 'failed') AND {due} <= {sent} LIMIT $2)";
 
 const NEXT_DUE: &str = "
     SELECT MAX(0, {due} - {now}) FROM {table}

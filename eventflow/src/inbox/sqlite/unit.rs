@@ -152,7 +152,7 @@ impl Unit for SqliteUnit {
         let rows = insert.map_err(failed)?.fetch_all(&mut *self.connection);
         let rows = rows.await.map_err(failed)?;
         let entered = rows.iter().map(entered).collect::<Result<_, _>>();
-        Ok(insertion(arrivals, entered.map_err(failed)?, Lease::BORN))
+        Ok(insertion(arrivals, entered.map_err(failed)?))
     }
 
     async fn settle(
@@ -161,12 +161,19 @@ impl Unit for SqliteUnit {
         settlements: &[Settlement],
     ) -> Result<Vec<Lease>, UnitLost> {
         let failed = |error| lost("rows could not be settled", error);
-        let settle = batch::settle(&self.statements, holder, settlements).map_err(failed)?;
+        let settle = batch::settle(&self.statements.settle, holder, settlements).map_err(failed)?;
         settle
             .fetch_all(&mut *self.connection)
             .await
             .and_then(|rows| rows.iter().map(lease).collect())
             .map_err(failed)
+    }
+
+    async fn amend(&mut self, holder: &Holder, settlements: &[Settlement]) -> Result<(), UnitLost> {
+        let failed = |error| lost("rows could not be amended", error);
+        let amend = batch::settle(&self.statements.amend, holder, settlements).map_err(failed)?;
+        let amended = amend.execute(&mut *self.connection).await;
+        amended.map(drop).map_err(failed)
     }
 
     async fn commit(mut self) -> Result<(), UnitLost> {
