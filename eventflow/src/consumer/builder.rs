@@ -106,7 +106,7 @@ where
     /// For handlers that take a few milliseconds: one row is written per event instead of two, but the
     /// stream is drained only as fast as the handlers are. What a batch is not done with soon goes on as
     /// it does by default, and so does an entry that the stream delivers once more. The guarantee is the
-    /// same. See [the modes](crate::docs::modes).
+    /// same. See [the modes](crate::modes).
     pub fn inline(mut self) -> Self {
         self.settings.inline = true;
         self
