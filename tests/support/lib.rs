@@ -14,14 +14,13 @@
 )]
 
 mod eventually;
-pub mod postgres;
-pub mod process;
 pub mod proxy;
-pub mod redis;
 pub mod running;
 pub mod shop;
 pub mod site;
 pub mod work;
 pub mod worker;
+
+pub use eventflow_servers::{postgres, process, redis};
 
 pub use self::eventually::{always, eventually};

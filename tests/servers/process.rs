@@ -15,7 +15,7 @@ pub use rustix::process::Signal;
 use rustix::process::{Pid, kill_process};
 
 /// A port that nobody listens on, and that no other test of this process was given.
-pub(crate) fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static GIVEN: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(Mutex::default);
     loop {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
@@ -28,14 +28,14 @@ pub(crate) fn free_port() -> u16 {
 
 /// A process, and a second one that outlives the test to end it.
 #[derive(Debug)]
-pub(crate) struct Process {
+pub struct Process {
     child: Child,
     watchdog: Child,
 }
 
 impl Process {
     /// Starts a process that works in a folder, which is removed with it if the test is killed.
-    pub(crate) fn start(command: &mut Command, folder: &Path) -> io::Result<Self> {
+    pub fn start(command: &mut Command, folder: &Path) -> io::Result<Self> {
         // What is sent to the test's group, as by `timeout`, is not for it: its watchdog ends it.
         let mut child = command.stdin(Stdio::null()).process_group(0).spawn()?;
         match watchdog(child.id(), folder) {
@@ -48,12 +48,12 @@ impl Process {
         }
     }
 
-    pub(crate) fn id(&self) -> u32 {
+    pub fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// How the process ended, if it has.
-    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+    pub fn ended(&mut self) -> Option<ExitStatus> {
         let ended = self.child.try_wait().unwrap();
         if ended.is_some() {
             // Later the process's number may be another's.
@@ -63,7 +63,7 @@ impl Process {
     }
 
     /// Waits until the process has ended.
-    pub(crate) async fn exit(&mut self, deadline: Duration) -> ExitStatus {
+    pub async fn exit(&mut self, deadline: Duration) -> ExitStatus {
         let exit = async {
             loop {
                 if let Some(status) = self.ended() {
@@ -77,27 +77,27 @@ impl Process {
     }
 
     /// Sends a signal to the process; one that has ended gets none.
-    pub(crate) fn signal(&mut self, signal: Signal) {
+    pub fn signal(&mut self, signal: Signal) {
         if self.ended().is_none() {
             send(self.id(), signal);
         }
     }
 
     /// Stops the process and its children as if the machine stood still: nothing is closed.
-    pub(crate) fn pause(&mut self) {
+    pub fn pause(&mut self) {
         // The parent first, so that it starts no more of them.
         self.signal(Signal::STOP);
         self.signal_children(Signal::STOP);
     }
 
     /// Goes on after [`pause`](Self::pause).
-    pub(crate) fn resume(&mut self) {
+    pub fn resume(&mut self) {
         self.signal_children(Signal::CONT);
         self.signal(Signal::CONT);
     }
 
     /// Ends the process and its children with SIGKILL.
-    pub(crate) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         self.signal(Signal::STOP);
         self.signal_children(Signal::KILL);
         // Before the process: later its number may be another's.

@@ -1,0 +1,190 @@
+//! From Redis to Postgres.
+
+use deadpool_redis::redis::Client;
+use sqlx::{Connection as _, Executor as _, PgConnection};
+use tokio::task::JoinSet;
+
+use super::{
+    HOLDER, LEASE, MAX_RETRIES,
+    arrival::Arrivals,
+    redis::{Entry, Reader, create_group},
+};
+use crate::{
+    Result,
+    event::{GROUP, OrderCreated},
+    job::{Job, Mode, Outcome, Work},
+    service::RESERVE,
+    usage::Usage,
+};
+
+/// How many loops run side by side, each with connections of its own.
+const LANES: usize = 4;
+
+/// As [`INSERT`], each row in its last state.
+const INSERT_PROCESSED: &str = "
+    INSERT INTO event_inbox (
+        id, event_id, stream_id, event_type, aggregate_id, occurred_on, payload, status,
+        max_retries, consumer, processed_at)
+    SELECT id, event_id, stream_id, event_type, aggregate_id, occurred_on, payload::jsonb,
+        'processed', $8, $9, clock_timestamp()
+    FROM UNNEST($1::uuid[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::timestamptz[],
+        $7::text[])
+        AS arrival(id, event_id, stream_id, event_type, aggregate_id, occurred_on, payload)
+    ON CONFLICT (consumer, event_id) DO NOTHING
+    RETURNING id";
+
+/// Each row leased to the one who inserts it.
+const INSERT: &str = "
+    INSERT INTO event_inbox (
+        id, event_id, stream_id, event_type, aggregate_id, occurred_on, payload, status,
+        max_retries, consumer, locked_by, locked_until, lock_token)
+    SELECT id, event_id, stream_id, event_type, aggregate_id, occurred_on, payload::jsonb,
+        'processing', $8, $9, $10, clock_timestamp() + $11 * INTERVAL '1 microsecond', 1
+    FROM UNNEST($1::uuid[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::timestamptz[],
+        $7::text[])
+        AS arrival(id, event_id, stream_id, event_type, aggregate_id, occurred_on, payload)
+    ON CONFLICT (consumer, event_id) DO NOTHING
+    RETURNING id";
+
+const SETTLE: &str = "
+    UPDATE event_inbox SET status = 'processed', processed_at = clock_timestamp(),
+        locked_by = NULL, locked_until = NULL
+    WHERE id = ANY($1) AND lock_token = 1 AND status = 'processing'";
+
+pub(super) async fn run(job: &Job, redis: &str, url: &str) -> Result<Outcome> {
+    let client = Client::open(redis)?;
+    let mut lanes = Vec::with_capacity(LANES);
+    for lane in 0..LANES {
+        lanes.push(Lane {
+            reader: Reader::connect(&client, format!("bare-{lane}")).await?,
+            database: PgConnection::connect(url).await?,
+            work: job.work,
+            mode: job.mode,
+        });
+    }
+
+    let begun = Usage::now()?;
+    create_group(&client).await?;
+    let mut running: JoinSet<Result<()>> = lanes.into_iter().map(Lane::run).collect();
+    while let Some(ended) = running.join_next().await {
+        ended??;
+    }
+    Outcome::since(&begun)
+}
+
+/// One of the loops.
+struct Lane {
+    reader: Reader,
+    database: PgConnection,
+    work: Work,
+    mode: Mode,
+}
+
+impl Lane {
+    /// Runs until nothing waits in the stream.
+    async fn run(mut self) -> Result<()> {
+        loop {
+            let entries = self.reader.read().await?;
+            if entries.is_empty() {
+                return Ok(());
+            }
+            let arrivals = Arrivals::read(&entries)?;
+            match self.mode {
+                Mode::Owned => self.store_then_handle(&entries, &arrivals).await?,
+                Mode::Inline => self.handle_and_store(&entries, &arrivals).await?,
+            }
+        }
+    }
+
+    async fn store_then_handle(
+        &mut self,
+        entries: &[Entry],
+        arrivals: &Arrivals<'_>,
+    ) -> Result<()> {
+        let stored = insert(INSERT, arrivals)
+            .bind(HOLDER)
+            .bind(LEASE)
+            .fetch_all(&mut self.database)
+            .await?;
+        all_are_new(&stored, entries)?;
+        self.reader.acknowledge(entries).await?;
+        match self.work {
+            Work::Nothing => {
+                arrivals.decode_all()?;
+                self.settle(arrivals).await
+            }
+            Work::Insert => {
+                self.database.execute("BEGIN; SAVEPOINT event").await?;
+                for event in arrivals.decode() {
+                    self.reserve(&event?).await?;
+                    // One round trip for both.
+                    let next = "RELEASE SAVEPOINT event; SAVEPOINT event";
+                    self.database.execute(next).await?;
+                }
+                self.settle(arrivals).await?;
+                self.database.execute("COMMIT").await?;
+                Ok(())
+            }
+        }
+    }
+
+    async fn handle_and_store(&mut self, entries: &[Entry], arrivals: &Arrivals<'_>) -> Result<()> {
+        match self.work {
+            Work::Nothing => {
+                let insert = insert(INSERT_PROCESSED, arrivals);
+                all_are_new(&insert.fetch_all(&mut self.database).await?, entries)?;
+                arrivals.decode_all()?;
+            }
+            Work::Insert => {
+                self.database.execute("BEGIN").await?;
+                let insert = insert(INSERT_PROCESSED, arrivals);
+                all_are_new(&insert.fetch_all(&mut self.database).await?, entries)?;
+                for event in arrivals.decode() {
+                    self.reserve(&event?).await?;
+                }
+                self.database.execute("COMMIT").await?;
+            }
+        }
+        self.reader.acknowledge(entries).await
+    }
+
+    /// What the handler does that writes a row.
+    async fn reserve(&mut self, event: &OrderCreated) -> Result<()> {
+        sqlx::query(RESERVE)
+            .bind(event.order_id.to_string())
+            .bind(i64::from(event.quantity))
+            .execute(&mut self.database)
+            .await?;
+        Ok(())
+    }
+
+    async fn settle(&mut self, arrivals: &Arrivals<'_>) -> Result<()> {
+        let settle = sqlx::query(SETTLE).bind(&arrivals.ids);
+        settle.execute(&mut self.database).await?;
+        Ok(())
+    }
+}
+
+type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
+
+fn insert<'q>(sql: &'static str, arrivals: &'q Arrivals<'q>) -> Query<'q> {
+    sqlx::query(sql)
+        .bind(&arrivals.ids)
+        .bind(&arrivals.event_ids)
+        .bind(&arrivals.stream_ids)
+        .bind(&arrivals.event_types)
+        .bind(&arrivals.aggregate_ids)
+        .bind(&arrivals.occurred_on)
+        .bind(&arrivals.payloads)
+        .bind(MAX_RETRIES)
+        .bind(GROUP)
+}
+
+/// A loop by hand would leave duplicates out; here there are none.
+fn all_are_new<R>(stored: &[R], entries: &[Entry]) -> Result<()> {
+    if stored.len() == entries.len() {
+        Ok(())
+    } else {
+        Err("an event was stored before".into())
+    }
+}
