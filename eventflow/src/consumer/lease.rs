@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::engine::Engine;
+use super::{conflict::despite_conflicts, engine::Engine};
 use crate::{error::chain, inbox::Inbox};
 
 /// Extends all leases each third of their length, until `done`: also while the consumer stops, as
@@ -28,7 +28,8 @@ where
         if leases.is_empty() {
             continue;
         }
-        match engine.inbox.extend(&engine.holder, leases.clone()).await {
+        let extend = || engine.inbox.extend(&engine.holder, leases.clone());
+        match despite_conflicts(extend).await {
             Ok(held) => {
                 let lost = leases.into_iter().filter(|lease| !held.contains(lease));
                 engine.held.remove(lost);
