@@ -10,6 +10,7 @@ mod hostile;
 mod infrastructure;
 mod leases;
 pub(crate) mod logs;
+mod loops;
 mod settings;
 mod stopping;
 mod unknown;
