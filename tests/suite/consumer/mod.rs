@@ -11,6 +11,7 @@ mod infrastructure;
 mod leases;
 pub(crate) mod logs;
 mod loops;
+mod lost_leases;
 mod settings;
 mod stopping;
 mod unknown;
