@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     calls::Watched,
+    conflict::despite_conflicts,
     dispatcher::{Call, Dispatcher},
     held::Held,
     optimism::Optimism,
@@ -120,8 +121,8 @@ impl<Src: Send + Sync + 'static, I: Inbox> Engine<Src, I> {
     ///
     /// A row whose release fails lapses, and runs again in the recovery lane: nothing is lost.
     pub(super) async fn put_back(&self, leases: Vec<Lease>, delay: Duration) -> u64 {
-        let released = self.inbox.release(leases.clone(), delay).await;
-        let released = released.unwrap_or_else(|error| {
+        let releasing = despite_conflicts(|| self.inbox.release(leases.clone(), delay));
+        let released = releasing.await.unwrap_or_else(|error| {
             tracing::warn!(
                 rows = leases.len(),
                 error = chain(&error),

@@ -16,6 +16,7 @@ mod builder;
 mod calls;
 mod commit;
 mod concurrent;
+mod conflict;
 mod contact;
 mod dispatcher;
 mod drain;

@@ -142,3 +142,62 @@ pub(super) async fn roll_back<U: Unit>(
     *writes = Writes::Unfinished;
     unit.rollback(interrupt).await.map_err(Failure::retry)
 }
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests {
+    use std::pin::pin;
+
+    use super::*;
+    use crate::{
+        error::BoxError,
+        inbox::{Inbox as _, SqliteInbox},
+    };
+
+    const TIME: Duration = Duration::from_secs(30);
+
+    /// How long a deadline of `TIME` lasts for a call whose unit comes so long after its first
+    /// poll. It is not polled again before that: its task opens the unit.
+    async fn deadline(lent_after: Option<Duration>) -> Result<Duration, BoxError> {
+        let unit = SqliteInbox::in_memory().await?.begin().await?;
+        let slot = Slot::vacant();
+        let reservation = slot.reserve();
+        tokio::time::pause();
+        let began = Instant::now();
+
+        let mut over = pin!(slot.has_been_lent_for(TIME));
+        assert!(futures_util::poll!(over.as_mut()).is_pending());
+        if let Some(lent_after) = lent_after {
+            tokio::time::advance(lent_after).await;
+            reservation.fill(unit);
+        }
+        over.await;
+
+        Ok(began.elapsed())
+    }
+
+    /// Whether these are the same to the millisecond, to which timers are rounded up.
+    fn is_about(time: Duration, expected: Duration) -> bool {
+        (expected..=expected + Duration::from_millis(1)).contains(&time)
+    }
+
+    #[tokio::test]
+    async fn a_deadline_counts_from_the_lending_that_comes_after_it_would_be_over() {
+        let lasted = deadline(Some(TIME * 2)).await.unwrap();
+
+        assert!(is_about(lasted, TIME * 3), "{lasted:?}");
+    }
+
+    #[tokio::test]
+    async fn a_deadline_counts_from_the_lending_that_comes_before_it_would_be_over() {
+        let lasted = deadline(Some(TIME / 3)).await.unwrap();
+
+        assert!(is_about(lasted, TIME / 3 + TIME), "{lasted:?}");
+    }
+
+    #[tokio::test]
+    async fn a_deadline_of_what_is_never_lent_counts_from_the_calls_begin() {
+        let lasted = deadline(None).await.unwrap();
+
+        assert!(is_about(lasted, TIME), "{lasted:?}");
+    }
+}
