@@ -67,7 +67,8 @@ where
     S::Future: Send + 'static,
 {
     let builder = match job.mode {
-        Mode::Owned | Mode::Inline => builder,
+        Mode::Owned => builder,
+        Mode::Inline => builder.inline(),
     };
     let consumer = builder.build()?;
     let handle = consumer.handle();

@@ -158,6 +158,8 @@ impl<Src, I: Inbox> Engine<Src, I> {
         let deadline = self.dispatcher.deadline(&metadata.event_type);
         let answer = async {
             tokio::select! {
+                // First the call: one that answers at once starts no timer.
+                biased;
                 answer = call => Outcome::of(answer),
                 () = delivery.slot().has_been_lent_for(deadline) => {
                     Outcome::Failed(Failure::retry(TimedOut::new(deadline)))

@@ -68,6 +68,7 @@ impl<Src: Send + Sync + 'static, I: Inbox> Engine<Src, I> {
     ) -> Result<Call, BoxError> {
         let call = watched.wait_for(self.dispatcher.call(delivery));
         tokio::select! {
+            biased;
             call = call => call,
             () = self.stopping.cancelled() => {
                 Err("the consumer stopped before the service was ready".into())

@@ -17,7 +17,7 @@ use std::{
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 
-use self::slot::{Place, roll_back};
+use self::slot::{Loan, Place, roll_back};
 pub(crate) use self::slot::{Reservation, Slot, Writes};
 use crate::{
     envelope::{Envelope, Metadata},
@@ -158,7 +158,7 @@ impl<I: Inbox> Delivery<I> {
             return Ok(Transaction {
                 place: None,
                 follows_handler: false,
-                over: Arc::clone(&self.inner.slot.over),
+                loan: Arc::clone(&self.inner.slot.loan),
             });
         }
         let mut transaction = self.lend().await?;
@@ -184,17 +184,17 @@ impl<I: Inbox> Delivery<I> {
     /// Waits for the unit, and asks the engine for it.
     async fn lend(&self) -> Result<Transaction<I>, Failure> {
         let slot = &self.inner.slot;
-        slot.wanted.notify_one();
-        let over = Arc::clone(&slot.over);
+        slot.loan.want();
+        let loan = Arc::clone(&slot.loan);
         let lock = Arc::clone(&slot.place).lock_owned();
         let mut place = self.wait_for(lock).await;
-        if over.load(Ordering::Acquire) {
+        if loan.is_over() {
             *place = Place::Vacant;
         }
         Ok(Transaction {
             place: Some(place),
             follows_handler: false,
-            over,
+            loan,
         })
     }
 }
@@ -223,14 +223,13 @@ pub struct Transaction<I: Inbox> {
     place: Option<OwnedMutexGuard<Place<I::Unit>>>,
     /// It goes on from the writes of a handler that succeeded.
     follows_handler: bool,
-    /// The consumer has given the attempt up.
-    over: Arc<AtomicBool>,
+    loan: Arc<Loan>,
 }
 
 /// Closes the connection at once if the consumer no longer waits for it.
 impl<I: Inbox> Drop for Transaction<I> {
     fn drop(&mut self) {
-        if self.over.load(Ordering::Acquire)
+        if self.loan.is_over()
             && let Some(place) = self.place.as_deref_mut()
         {
             *place = Place::Vacant;

@@ -21,25 +21,43 @@ use crate::{
 /// Where the engine puts the open unit for the time of one attempt.
 pub(crate) struct Slot<U> {
     pub(super) place: Arc<Mutex<Place<U>>>,
+    pub(super) loan: Arc<Loan>,
+}
+
+/// What is known of the unit while someone else has it.
+#[derive(Default)]
+pub(super) struct Loan {
     /// The attempt is over for the engine, though someone still holds the transaction.
-    pub(super) over: Arc<AtomicBool>,
+    over: AtomicBool,
     /// Someone waits for the unit.
-    pub(super) wanted: Notify,
+    wanted: Notify,
     /// When the unit came.
-    lent_at: Arc<OnceLock<Instant>>,
+    lent_at: OnceLock<Instant>,
+}
+
+impl Loan {
+    /// Asks the engine for the unit.
+    pub(super) fn want(&self) {
+        self.wanted.notify_one();
+    }
+
+    /// Whether the engine has given the attempt up.
+    pub(super) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
+    }
 }
 
 /// The engine's word that a unit will come.
 pub(crate) struct Reservation<U> {
     place: Option<OwnedMutexGuard<Place<U>>>,
-    lent_at: Arc<OnceLock<Instant>>,
+    loan: Arc<Loan>,
 }
 
 impl<U> Reservation<U> {
     /// Lends the unit, which must stand right after a savepoint, to the attempt. If other attempts share
     /// it, what this one has written cannot be taken back alone.
     pub(crate) fn fill(mut self, unit: U, is_shared: bool) {
-        self.lent_at.get_or_init(Instant::now);
+        self.loan.lent_at.get_or_init(Instant::now);
         if let Some(place) = self.place.as_deref_mut() {
             *place = Place::Open {
                 unit,
@@ -78,9 +96,7 @@ impl<U: Unit> Slot<U> {
     pub(super) fn vacant() -> Self {
         Self {
             place: Arc::new(Mutex::new(Place::Vacant)),
-            over: Arc::default(),
-            wanted: Notify::new(),
-            lent_at: Arc::default(),
+            loan: Arc::default(),
         }
     }
 
@@ -88,20 +104,20 @@ impl<U: Unit> Slot<U> {
     pub(super) fn reserve(&self) -> Reservation<U> {
         Reservation {
             place: Arc::clone(&self.place).try_lock_owned().ok(),
-            lent_at: Arc::clone(&self.lent_at),
+            loan: Arc::clone(&self.loan),
         }
     }
 
     /// Waits until someone asks for the unit.
     pub(crate) async fn wanted(&self) {
-        self.wanted.notified().await;
+        self.loan.wanted.notified().await;
     }
 
     /// Waits this long, and as long after the unit has come: a call's time is not used up while the
     /// database opens it.
     pub(crate) async fn has_been_lent_for(&self, time: Duration) {
         tokio::time::sleep(time).await;
-        if let Some(lent_at) = self.lent_at.get() {
+        if let Some(lent_at) = self.loan.lent_at.get() {
             tokio::time::sleep_until(*lent_at + time).await;
         }
     }
@@ -113,7 +129,7 @@ impl<U: Unit> Slot<U> {
     pub(crate) async fn empty(&self, patience: Duration) -> Result<(U, Writes), UnitLost> {
         let place = tokio::time::timeout(patience, self.place.lock()).await;
         let Ok(mut place) = place else {
-            self.over.store(true, Ordering::Release);
+            self.loan.over.store(true, Ordering::Release);
             return Err(UnitLost::still_in_use());
         };
         let place = std::mem::replace(&mut *place, Place::Vacant);
