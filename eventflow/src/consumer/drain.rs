@@ -9,15 +9,14 @@ use uuid::Uuid;
 use super::{
     Consumer, Report,
     due::claim_batch,
-    inline::run_inline,
     lanes::{acknowledge, entries_of, note_trimmed},
     lease, recovery,
     storing::{Storing, store},
-    worker::run,
+    worker::{run, run_fresh},
 };
 use crate::{
     error::Result,
-    inbox::{Admission, Due, Inbox, Row},
+    inbox::{Admission, Due, Inbox, Lease, Row},
     stream::{Batch, Source},
 };
 
@@ -137,7 +136,7 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
             return Ok(false);
         }
         if engine.settings.inline && !batch.redelivered {
-            run_inline(engine, batch).await;
+            seen.add(run_fresh(engine, batch).await);
             return Ok(true);
         }
         note_trimmed(engine, &batch);
@@ -147,7 +146,7 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
             return Ok(false);
         };
         acknowledge(engine, &entries).await;
-        seen.add(&rows);
+        seen.add(rows.iter().map(|row| row.lease));
         self.run_all(rows).await;
         Ok(true)
     }
@@ -178,8 +177,9 @@ struct Seen {
 }
 
 impl Seen {
-    fn add(&mut self, rows: &[Row]) {
-        let failed_runs = rows.iter().map(|row| (row.lease.id, row.retry_count));
+    /// Notes new rows.
+    fn add(&mut self, leases: impl IntoIterator<Item = Lease>) {
+        let failed_runs = leases.into_iter().map(|lease| (lease.id, 0));
         self.failed_runs.extend(failed_runs);
     }
 

@@ -98,6 +98,11 @@ impl Held {
         }
     }
 
+    /// Lets go of what a task had that has ended early: nobody runs its rows here any more.
+    pub(super) fn remove_of_task(&self, task: task::Id) {
+        self.lock().retain(|_, holding| holding.task != Some(task));
+    }
+
     /// All leases.
     pub(super) fn all(&self) -> Vec<Lease> {
         self.leases_of(|_| true)

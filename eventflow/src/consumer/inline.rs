@@ -20,7 +20,7 @@ use super::{
 use crate::{
     error::chain,
     fail_point::{self, Point},
-    inbox::{Admission, Arrival, Inbox, Insertion, LossKind, Row, Unit, UnitLost},
+    inbox::{Admission, Arrival, Inbox, Insertion, Lease, LossKind, Row, Unit, UnitLost},
     router::Route,
     stream::{Batch, EntryId, Source},
 };
@@ -32,15 +32,15 @@ const BLINK: Duration = Duration::from_millis(10);
 /// What one transaction came to.
 enum Inline {
     /// The batch is stored and acknowledged.
-    Committed,
+    Committed(Vec<Lease>),
     /// Nothing of it is stored, and no handler has run.
     NotBegun,
     /// The unit is lost, with all that its handlers wrote in it.
     Lost(LossKind),
 }
 
-/// Stores a batch and runs its events.
-pub(super) async fn run_inline<Src, I>(engine: &Engine<Src, I>, batch: Batch)
+/// Stores a batch and runs its events; answers their leases.
+pub(super) async fn run_inline<Src, I>(engine: &Engine<Src, I>, batch: Batch) -> Vec<Lease>
 where
     Src: Source,
     I: Inbox,
@@ -54,15 +54,17 @@ where
         }
         _ => Inline::NotBegun,
     };
-    if let Inline::Committed = inline {
-        return;
+    if let Inline::Committed(leases) = inline {
+        return leases;
     }
     if let Inline::Lost(LossKind::CommitUnknown) = inline {
         storing.note_unanswered();
     }
     let Some(rows) = store(engine, &mut storing).await else {
-        return;
+        return Vec::new();
     };
+    engine.held.take_on(&rows);
+    let leases = rows.iter().map(|row| row.lease).collect();
     acknowledge(engine, &entries).await;
     if let Inline::Lost(_) = inline {
         for row in rows {
@@ -71,6 +73,7 @@ where
     } else {
         run_by_route(engine, rows).await;
     }
+    leases
 }
 
 async fn in_one_transaction<Src, I>(
@@ -93,6 +96,7 @@ where
             return Inline::NotBegun;
         }
     };
+    let leases = rows.iter().map(|row| row.lease).collect();
     let (newborn, committed) = Newborn::new(&rows, &engine.held);
     let running = run(engine, unit, newborn, rows);
     // Beside the rest of it: a handler that takes long goes on after the commit.
@@ -105,7 +109,7 @@ where
         is_committed
     };
     match join(running, acknowledging).await {
-        (_, true) => Inline::Committed,
+        (_, true) => Inline::Committed(leases),
         (lost, false) => Inline::Lost(lost.unwrap_or(LossKind::Infrastructure)),
     }
 }

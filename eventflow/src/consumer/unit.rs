@@ -81,6 +81,11 @@ impl Gathered {
         }
     }
 
+    /// Whether rows have run since the savepoint that they share with the next.
+    fn shares_savepoint(&self) -> bool {
+        self.shared_from.is_some_and(|from| from < self.rows.len())
+    }
+
     /// Takes out the rows that share a savepoint, which was rolled back to.
     fn take_shared(&mut self) -> Vec<Row> {
         let Some(from) = self.shared_from.take() else {
@@ -400,6 +405,8 @@ where
             }
             Attempt::Lost(kind, error, failure) => {
                 let alone = gathered.rows.is_empty();
+                // Where they share a savepoint, one that has run before may be to blame.
+                let failure = failure.filter(|_| !gathered.shares_savepoint());
                 if self.lose_newborn(kind, &error) {
                     return;
                 }

@@ -13,7 +13,7 @@ use super::{
     unit::run_in_units,
 };
 use crate::{
-    inbox::{Inbox, Row, Settlement, Status},
+    inbox::{Inbox, Lease, Row, Settlement, Status},
     router::Route,
     stream::{Batch, Source},
 };
@@ -27,7 +27,7 @@ where
     while let Some(work) = queue.take().await {
         match work {
             Work::Rows(rows) => run(&engine, rows).await,
-            Work::Fresh(batch) => run_fresh(&engine, batch).await,
+            Work::Fresh(batch) => drop(run_fresh(&engine, batch).await),
         }
     }
 }
@@ -57,8 +57,8 @@ where
     }
 }
 
-/// As [`run`], for a batch that no row exists of yet.
-async fn run_fresh<Src, I>(engine: &Arc<Engine<Src, I>>, batch: Batch)
+/// As [`run`], for a batch that no row exists of yet; answers the rows that it has become.
+pub(super) async fn run_fresh<Src, I>(engine: &Arc<Engine<Src, I>>, batch: Batch) -> Vec<Lease>
 where
     Src: Source,
     I: Inbox,
@@ -67,12 +67,15 @@ where
         let engine = Arc::clone(engine);
         async move { run_inline(&engine, batch).await }
     });
-    if let Err(error) = task.await {
+    let id = task.id();
+    task.await.unwrap_or_else(|error| {
         tracing::error!(
             %error,
             "a worker's task ended early; its events come again from the stream, or run when their leases have lapsed"
         );
-    }
+        engine.held.remove_of_task(id);
+        Vec::new()
+    })
 }
 
 pub(super) async fn run_by_route<Src, I>(engine: &Engine<Src, I>, rows: Vec<Row>)
