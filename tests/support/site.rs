@@ -44,7 +44,10 @@ impl<D: Database> Site<D> {
 
     /// A worker of this site.
     pub fn worker(&self) -> WorkerConfig {
-        WorkerConfig::new(self.redis.url(), self.database.at())
+        WorkerConfig {
+            mode: D::MODE,
+            ..WorkerConfig::new(self.redis.url(), self.database.at())
+        }
     }
 
     /// Publishes events in this order, and answers their ids, sorted.

@@ -140,11 +140,11 @@ pub struct WorkState {
 }
 
 macro_rules! work_on {
-    ($database:ident, $Connection:ty) => {
+    ($database:ident, $Connection:ty $(, $replay_safe:ident)?) => {
         pub mod $database {
             use super::*;
 
-            #[handler]
+            #[handler($($replay_safe)?)]
             pub async fn do_work(
                 event: WorkRequested,
                 State(state): State<WorkState>,
@@ -155,7 +155,7 @@ macro_rules! work_on {
                 event.run(meta.attempt).await
             }
 
-            #[handler]
+            #[handler($($replay_safe)?)]
             pub async fn cancel_work(
                 _event: WorkCancelled,
                 State(state): State<WorkState>,
@@ -194,7 +194,9 @@ macro_rules! work_on {
 }
 
 work_on!(postgres, PgConnection);
+work_on!(postgres_replay_safe, PgConnection, replay_safe);
 work_on!(sqlite, SqliteConnection);
+work_on!(sqlite_replay_safe, SqliteConnection, replay_safe);
 
 /// Creates the table of the handlers' effects.
 pub async fn create_effects(pool: &PgPool) {

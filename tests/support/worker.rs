@@ -12,8 +12,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
-use crate::process::Process;
 pub use crate::process::Signal;
+use crate::{process::Process, shop::Mode};
 
 /// No worker takes as long as this to do what a test waits for.
 const DEADLINE: Duration = Duration::from_mins(1);
@@ -29,8 +29,10 @@ pub struct WorkerConfig {
     /// The name under which it reads; made up if there is none.
     pub reader: Option<String>,
     pub version: Version,
+    pub mode: Mode,
     pub workers: usize,
     pub batch_size: usize,
+    pub high_water_mark: u32,
     pub max_retries: i32,
     /// Between a failed run and the next, always the same.
     pub backoff: Duration,
@@ -79,8 +81,10 @@ impl WorkerConfig {
             group: "billing".to_owned(),
             reader: None,
             version: Version::Current,
+            mode: Mode::OWNED,
             workers: 2,
             batch_size: 100,
+            high_water_mark: 10_000,
             max_retries: 3,
             backoff: Duration::from_millis(50),
             block: Duration::from_millis(500),

@@ -15,11 +15,27 @@ use eventflow::{
     router::{Dispatch, Router},
 };
 use eventflow_tests::{
-    work::{WorkState, postgres, sqlite},
+    work::{WorkState, postgres, postgres_replay_safe, sqlite, sqlite_replay_safe},
     worker::{InboxAt, Job, Version, WorkerConfig},
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+
+/// Runs the version of the service that is asked for, with the handlers of its mode.
+macro_rules! serve {
+    ($config:expr, $inbox:expr, $database:ident, $replay_safe:ident) => {
+        match ($config.version, $config.mode.replay_safe) {
+            (Version::Current, false) => run($config, $inbox, $database::Work::new(state())).await,
+            (Version::Current, true) => {
+                run($config, $inbox, $replay_safe::Work::new(state())).await
+            }
+            (Version::Next, false) => run($config, $inbox, $database::NextWork::new(state())).await,
+            (Version::Next, true) => {
+                run($config, $inbox, $replay_safe::NextWork::new(state())).await
+            }
+        }
+    };
+}
 
 #[tokio::main]
 async fn main() -> eventflow::Result<()> {
@@ -34,17 +50,11 @@ async fn main() -> eventflow::Result<()> {
     match &config.inbox {
         InboxAt::Postgres(url) => {
             let inbox = PgInbox::connect(url).await?;
-            match config.version {
-                Version::Current => run(&config, inbox, postgres::Work::new(state())).await,
-                Version::Next => run(&config, inbox, postgres::NextWork::new(state())).await,
-            }
+            serve!(&config, inbox, postgres, postgres_replay_safe)
         }
         InboxAt::Sqlite(file) => {
             let inbox = SqliteInbox::open(file).await?;
-            match config.version {
-                Version::Current => run(&config, inbox, sqlite::Work::new(state())).await,
-                Version::Next => run(&config, inbox, sqlite::NextWork::new(state())).await,
-            }
+            serve!(&config, inbox, sqlite, sqlite_replay_safe)
         }
     }
 }
@@ -93,9 +103,12 @@ fn tune<Src: Source, I: Inbox, S>(
     } else {
         UnknownEvents::DeadLetter
     };
-    builder
+    config
+        .mode
+        .set(builder)
         .workers(config.workers)
         .batch_size(config.batch_size)
+        .high_water_mark(config.high_water_mark)
         .max_retries(config.max_retries)
         .backoff(Backoff::new(config.backoff, config.backoff).without_jitter())
         .block(config.block)

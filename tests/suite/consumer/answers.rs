@@ -99,7 +99,7 @@ async fn every_kind_of_error_has_its_fate<D: Database>() {
     }
     shop.stream.send(&envelopes).await.unwrap();
 
-    let consumer = Consumer::builder(shop.stream.clone(), shop.inbox(), Answers::new(()));
+    let consumer = shop.serving(Answers::new(()));
     let consumer = consumer.backoff(in_an_hour()).build().unwrap();
     consumer.drain().await.unwrap();
 

@@ -83,7 +83,7 @@ where
         std::time::Duration::ZERO,
         std::time::Duration::ZERO,
     );
-    let consumer = Consumer::builder(shop.stream.clone(), shop.inbox(), service);
+    let consumer = shop.serving(service);
     let consumer = consumer.backoff(backoff).max_retries(0).build().unwrap();
     let report = consumer.drain_scheduled().await.unwrap();
     assert_eq!(report.failed, 1, "{report}");
@@ -225,7 +225,11 @@ async fn a_malformed_entry_of_a_long_stream_is_kept_and_blocks_nothing<D: Databa
     stream.publish_raw([("data", "{}")]);
     stream.send(&[order(1)]).await.unwrap();
 
-    let consumer = Consumer::builder(stream, shop.inbox(), router(Script::<D>::new()));
+    let consumer = D::MODE.set(Consumer::builder(
+        stream,
+        shop.inbox(),
+        router(Script::<D>::new()),
+    ));
     let report = consumer.build().unwrap().drain().await.unwrap();
 
     assert_eq!((report.malformed, report.processed), (1, 1), "{report}");
@@ -250,7 +254,7 @@ async fn several_streams_are_read_by_one_consumer<D: Database>() {
     let stream = stream.stream("returns").group(GROUP).connect().await;
 
     let router = router(Script::<D>::new());
-    let consumer = Consumer::builder(stream.unwrap(), shop.inbox(), router);
+    let consumer = D::MODE.set(Consumer::builder(stream.unwrap(), shop.inbox(), router));
     let report = consumer.build().unwrap().drain().await.unwrap();
 
     assert_eq!((report.processed, report.malformed), (2, 2), "{report}");

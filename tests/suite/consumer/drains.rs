@@ -43,6 +43,12 @@ fn failing<D: Database>(failures: u32) -> (Script<D>, Arc<AtomicU32>) {
     (script, runs)
 }
 
+/// How often a handler runs again for a neighbour that failed: in one unit without savepoints, the
+/// one whose failure ends it.
+fn runs_again<D: Database>() -> u32 {
+    u32::from(D::MODE.inline && D::MODE.replay_safe)
+}
+
 async fn a_drain_leaves_what_is_scheduled_for_later<D: Database>() {
     let shop = Shop::<D>::open().await;
     let (script, runs) = failing(1);
@@ -52,7 +58,7 @@ async fn a_drain_leaves_what_is_scheduled_for_later<D: Database>() {
     let report = consumer.drain().await.unwrap();
 
     assert_eq!((report.failed, report.processed), (3, 0), "{report}");
-    assert_eq!(runs.load(Ordering::SeqCst), 3);
+    assert_eq!(runs.load(Ordering::SeqCst), 3 + runs_again::<D>());
     assert_eq!(shop.counts().await.failed, 3);
 }
 
@@ -65,7 +71,7 @@ async fn a_scheduled_drain_runs_until_each_is_done<D: Database>() {
     let report = consumer.drain_scheduled().await.unwrap();
 
     assert_eq!((report.failed, report.processed), (6, 3), "{report}");
-    assert_eq!(runs.load(Ordering::SeqCst), 9);
+    assert_eq!(runs.load(Ordering::SeqCst), 9 + runs_again::<D>());
     assert_eq!(shop.effects().await, names(0..3));
 }
 

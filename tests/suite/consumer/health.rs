@@ -27,9 +27,11 @@ use super::DEADLINE;
 
 on_every_database!(
     health_follows_a_consumer_from_its_start_to_its_end,
-    a_call_that_never_yields_is_shown_and_its_event_runs_elsewhere,
     a_service_that_blocks_in_its_call_is_shown,
 );
+
+// Inline the call holds the transaction with the rows, until the server ends its session.
+owned_at_birth!(a_call_that_never_yields_is_shown_and_its_event_runs_elsewhere);
 
 const SHORT: Duration = Duration::from_millis(100);
 
@@ -164,7 +166,7 @@ async fn blocked_in_its_call<D: Database>(shop: &Shop<D>) -> (mpsc::Sender<()>, 
         block.hold_thread();
         std::future::ready(Ok::<(), Failure>(()))
     });
-    let consumer = Consumer::builder(shop.stream.clone(), shop.inbox(), blocking);
+    let consumer = shop.serving(blocking);
     let consumer = consumer.workers(2).handler_timeout(SHORT).lease(SHORT * 3);
     let consumer = consumer.build().unwrap();
     let handle = consumer.handle();

@@ -12,7 +12,7 @@ use eventflow::{Delivery, prelude::*};
 use eventflow_tests::{
     eventually,
     running::Running,
-    shop::{Database, Postgres, Script, Shop, Sqlite, in_an_hour, names, soon},
+    shop::{Database, OnPostgres, Postgres, Script, Shop, Sqlite, in_an_hour, names, soon},
     worker::InboxAt,
 };
 use futures_util::FutureExt;

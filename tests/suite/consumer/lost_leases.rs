@@ -6,7 +6,7 @@ use std::{
 };
 
 use eventflow::{
-    Consumer, Delivery, Failure, Inbox,
+    Delivery, Failure, Inbox,
     inbox::{Holder, Lease},
 };
 use eventflow_tests::{
@@ -89,7 +89,8 @@ impl Waiting {
             let waiting = Arc::clone(&waiting);
             async move { waiting.call::<D>(delivery).await }
         });
-        let consumer = Consumer::builder(shop.stream.clone(), shop.inbox(), service)
+        let consumer = shop
+            .serving(service)
             .layer(limited_by(&self.ready))
             .workers(1)
             .lease(LEASE);

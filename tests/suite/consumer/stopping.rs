@@ -102,7 +102,9 @@ async fn what_runs_finishes_and_what_waits_is_handed_back<D: Database>() {
 
     let counts = shop.counts().await;
     assert_eq!(counts.processed, report.processed, "{report}");
-    assert!((1..=2).contains(&report.processed), "{report}");
+    // Without savepoints the cut takes back the first one too.
+    let fewest = u64::from(!D::MODE.replay_safe);
+    assert!((fewest..=2).contains(&report.processed), "{report}");
     assert_eq!(report.read, report.stored, "{report}");
     assert_eq!(
         report.stored,
@@ -181,13 +183,19 @@ async fn a_destructor_that_panics_when_it_is_cut_loses_nothing<D: Database>() {
 
     let report = running.stop().await;
 
-    // Nobody is left to hand the unit's rows back: they lapse, and run alone.
+    // Nobody is left to hand the unit's rows back: they lapse, and run alone. Inline they are gone
+    // with it, and their entries come again.
+    let lapsed = if D::MODE.inline { 0 } else { 3 };
     assert_eq!((report.processed, report.failed), (0, 0), "{report}");
     assert!(shop.effects().await.is_empty());
     let running = Running::start(shop.consumer(Script::new()).build().unwrap());
     eventually(DEADLINE, async || shop.counts().await.processed == 3).await;
     let report = running.stop().await;
-    assert_eq!((report.recovered, report.lease_lost), (3, 0), "{report}");
+    assert_eq!(
+        (report.recovered, report.lease_lost),
+        (lapsed, 0),
+        "{report}"
+    );
     assert_eq!(shop.effects().await, names(0..3));
     assert_eq!(shop.column("order-1", "retry_count").await, "0");
 }
@@ -231,6 +239,10 @@ async fn a_dropped_consumer_holds_what_still_runs<D: Database>() {
     let consumer = shop.consumer(script).lease(Duration::from_millis(200));
     let running = Running::start(consumer.build().unwrap());
     gate.entered.notified().await;
+    eventually(DEADLINE, async || {
+        shop.event_ids("processing").await == ["parcel-0"]
+    })
+    .await;
 
     running.abort().await;
     let mut ends = HashSet::new();

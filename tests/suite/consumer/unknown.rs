@@ -44,7 +44,7 @@ async fn refund(stream: &MemoryStream) {
 
 /// Drains with a version that knows refunds.
 async fn knowing<D: Database>(shop: &Shop<D>, answer: fn() -> Result<(), Failure>) -> Report {
-    let consumer = Consumer::builder(shop.stream.clone(), shop.inbox(), LaterShop::new(answer));
+    let consumer = shop.serving(LaterShop::new(answer));
     let backoff = Backoff::new(Duration::ZERO, Duration::ZERO);
     let consumer = consumer.backoff(backoff).max_retries(2).build().unwrap();
     consumer.drain().await.unwrap()
@@ -74,11 +74,9 @@ async fn an_unknown_event_is_left_for_a_deploy_that_knows_it<D: Database>() {
 async fn stored_by_an_earlier_version<D: Database>() -> Shop<D> {
     let shop = Shop::<D>::open().await;
     refund(&shop.stream).await;
-    let consumer = Consumer::builder(
-        shop.stream.clone(),
-        shop.inbox(),
-        LaterShop::new((|| Err(Failure::retry("not yet"))) as fn() -> _),
-    );
+    let consumer = shop.serving(LaterShop::new(
+        (|| Err(Failure::retry("not yet"))) as fn() -> _,
+    ));
     let consumer = consumer.backoff(in_an_hour()).build().unwrap();
     consumer.drain().await.unwrap();
     assert_eq!(shop.counts().await.failed, 1);

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use eventflow::inbox::{Due, Holder, Inbox};
-use eventflow_tests::shop::{Database, GROUP, Postgres, Script, Shop};
+use eventflow_tests::shop::{Database, GROUP, OnPostgres, Postgres, Script, Shop};
 use sqlx::{Connection, Executor, PgConnection};
 
 /// How long a claim of ten rows takes: the middle of several.

@@ -71,7 +71,7 @@ async fn p6_bare_sqlx_loses_commits_after_a_cut_begin() {
         let insert = "INSERT INTO effects DEFAULT VALUES";
         let answer = sqlx::query(insert).execute(&pool).await;
         written += answer.unwrap().rows_affected();
-        let idle = sqlx::query_scalar::<_, String>(Postgres::IDLE_IN_TRANSACTION);
+        let idle = sqlx::query_scalar::<_, String>(<Postgres>::IDLE_IN_TRANSACTION);
         poisoned += idle.fetch_all(&beside).await.unwrap().len();
         pool.close().await;
     }

@@ -10,7 +10,7 @@ use std::{path::PathBuf, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 use eventflow_tests::{
     eventually,
-    shop::{Database, Postgres},
+    shop::OnPostgres,
     site::Site,
     work::{End, WorkRequested},
     worker::{Worker, WorkerConfig},
@@ -18,6 +18,11 @@ use eventflow_tests::{
 use tempfile::TempDir;
 
 use super::DEADLINE;
+
+on_postgres!(c1_a_clock_that_is_an_hour_off_and_jumps_changes_no_lease_and_no_due_time,);
+
+// Inline a killed worker leaves no leases behind.
+owned_at_birth_on_postgres!(c1_a_killed_workers_leases_lapse_in_time_whatever_its_clock_said);
 
 /// A host's clock that a test sets.
 struct Clock {
@@ -73,14 +78,15 @@ fn skew(worker: &Worker) -> TimeDelta {
 }
 
 /// How many of the rows satisfy a condition.
-async fn rows_where(site: &Site<Postgres>, condition: &str) -> String {
+async fn rows_where(site: &Site<impl OnPostgres>, condition: &str) -> String {
     let sql = format!("SELECT count(*)::text FROM event_inbox WHERE {condition}");
     site.database.texts(sql).await.remove(0)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn c1_a_clock_that_is_an_hour_off_and_jumps_changes_no_lease_and_no_due_time() {
-    let site = Site::<Postgres>::start().await;
+async fn c1_a_clock_that_is_an_hour_off_and_jumps_changes_no_lease_and_no_due_time<
+    D: OnPostgres,
+>() {
+    let site = Site::<D>::start().await;
     let mut config = site.worker();
     config.backoff = Duration::from_secs(3);
     config.lease = Duration::from_secs(2);
@@ -128,9 +134,8 @@ async fn c1_a_clock_that_is_an_hour_off_and_jumps_changes_no_lease_and_no_due_ti
     assert_eq!(rows_where(&site, true_times).await, "8");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn c1_a_killed_workers_leases_lapse_in_time_whatever_its_clock_said() {
-    let site = Site::<Postgres>::start().await;
+async fn c1_a_killed_workers_leases_lapse_in_time_whatever_its_clock_said<D: OnPostgres>() {
+    let site = Site::<D>::start().await;
     let (fast, slow) = (Clock::new("+1h"), Clock::new("-1h"));
     let ids = site.publish([WorkRequested::taking(1_000)]).await;
     let mut killed = fast.start(&site.worker());

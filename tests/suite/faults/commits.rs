@@ -5,12 +5,14 @@ use eventflow_tests::{
     eventually,
     postgres::PostgresServer,
     running::Running,
-    shop::{Database, Postgres, Script, Shop, names},
+    shop::{OnPostgres, Script, Shop, names},
     work::{Runs, Work, WorkRequested, WorkState, create_effects, effects, rows_in},
 };
 use sqlx::{AssertSqlSafe, PgPool};
 
 use super::DEADLINE;
+
+on_postgres!(p1_handlers_commit_cut_and_not_stored,);
 
 /// A server on which the first commit of an insert into this table waits for a standby that never
 /// comes. A session that waits for a standby has committed already; ended there, it gives no answer.
@@ -112,9 +114,8 @@ async fn p1_batch_stored_and_not_answered() {
 }
 
 /// The session ends in the middle of its commit, which then never was.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn p1_handlers_commit_cut_and_not_stored() {
-    let shop = Shop::<Postgres>::open().await;
+async fn p1_handlers_commit_cut_and_not_stored<D: OnPostgres>() {
+    let shop = Shop::<D>::open().await;
     for sql in [
         "CREATE SEQUENCE commits",
         "CREATE FUNCTION end_the_first() RETURNS trigger LANGUAGE plpgsql AS

@@ -13,7 +13,7 @@ use eventflow::prelude::*;
 use eventflow_tests::{
     eventually,
     running::Running,
-    shop::{Call, Database, Postgres, Script, Shop, names},
+    shop::{Call, Database, OnPostgres, Script, Shop, names},
 };
 use futures_util::FutureExt;
 use sqlx::{Connection, Executor, sqlite::SqliteConnectOptions};
@@ -22,6 +22,16 @@ use tokio::sync::mpsc;
 use super::{DEADLINE, late::Gate};
 
 on_every_database!(p3_a_conflict_in_a_handlers_own_error);
+
+on_postgres!(
+    p3_serialization_failure,
+    p3_deadlock,
+    p3_a_conflict_that_does_not_end_is_handed_back,
+    p3_a_conflict_of_a_lease_extension_passes,
+);
+
+// Inline nobody else can have changed the row, which is there when the unit is committed.
+owned_at_birth_on_postgres!(p3_a_conflict_of_a_hand_back_passes);
 
 #[derive(Debug, thiserror::Error, Classify)]
 enum StockError {
@@ -94,7 +104,7 @@ fn code(error: &sqlx::Error) -> String {
 }
 
 /// Two counters that handlers and others change.
-async fn counters(shop: &Shop<Postgres>) {
+async fn counters(shop: &Shop<impl OnPostgres>) {
     let table = "CREATE TABLE counters (id INT PRIMARY KEY, n INT NOT NULL)";
     shop.database.change(table).await;
     let rows = "INSERT INTO counters VALUES (1, 0), (2, 0)";
@@ -102,7 +112,7 @@ async fn counters(shop: &Shop<Postgres>) {
 }
 
 /// New sessions of the database have this level: those that a consumer opens.
-async fn isolate(shop: &Shop<Postgres>, level: &str) {
+async fn isolate(shop: &Shop<impl OnPostgres>, level: &str) {
     let isolation = format!(
         "DO $$ BEGIN EXECUTE format(
             'ALTER DATABASE %I SET default_transaction_isolation = %L',
@@ -114,9 +124,8 @@ async fn isolate(shop: &Shop<Postgres>, level: &str) {
 
 /// The database's transactions see what was committed when they began. The handler reads a row,
 /// another session changes it, and the handler wants to.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn p3_serialization_failure() {
-    let shop = Arc::new(Shop::<Postgres>::open().await);
+async fn p3_serialization_failure<D: OnPostgres>() {
+    let shop = Arc::new(Shop::<D>::open().await);
     counters(&shop).await;
     isolate(&shop, "repeatable read").await;
 
@@ -137,9 +146,8 @@ async fn p3_serialization_failure() {
 }
 
 /// The handler and another session change two rows in opposite orders.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn p3_deadlock() {
-    let shop = Arc::new(Shop::<Postgres>::open().await);
+async fn p3_deadlock<D: OnPostgres>() {
+    let shop = Arc::new(Shop::<D>::open().await);
     counters(&shop).await;
 
     let beside = Arc::clone(&shop);
@@ -184,15 +192,14 @@ async fn p3_deadlock() {
     eventually(DEADLINE, async || shop.database.texts(sum).await == ["4"]).await;
 }
 
-/// It runs once, and five times again; then others have their turn.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn p3_a_conflict_that_does_not_end_is_handed_back() {
+/// It runs once, inline once more when it is stored, and five times again; then others have their turn.
+async fn p3_a_conflict_that_does_not_end_is_handed_back<D: OnPostgres>() {
     const CONFLICT: &str = "DO $$ BEGIN RAISE 'a conflict' USING ERRCODE = '40001'; END $$";
 
-    let shop = Shop::<Postgres>::open().await;
+    let shop = Shop::<D>::open().await;
     let runs = Arc::new(AtomicU32::new(0));
     let counted = Arc::clone(&runs);
-    let script = Script::<Postgres>::new().on_order(move |mut call| {
+    let script = Script::<D>::new().on_order(move |mut call| {
         counted.fetch_add(1, Ordering::SeqCst);
         async move {
             call.write().await?;
@@ -206,27 +213,27 @@ async fn p3_a_conflict_that_does_not_end_is_handed_back() {
     let consumer = shop.consumer(script).build().unwrap();
     let report = consumer.drain().await.unwrap();
 
-    assert_eq!(runs.load(Ordering::SeqCst), 1 + 5);
+    let expected = 1 + u32::from(D::MODE.inline) + 5;
+    assert_eq!(runs.load(Ordering::SeqCst), expected);
     assert_eq!((report.handed_back, report.failed), (1, 0), "{report}");
-    assert_eq!(report.units_lost, 1 + 5, "{report}");
+    assert_eq!(report.units_lost, u64::from(expected), "{report}");
     assert_eq!(shop.event_ids("pending").await, names(0..1));
     assert_eq!(shop.column("order-0", "retry_count").await, "0");
     assert!(shop.effects().await.is_empty());
 }
 
 /// Someone else has changed a row, and commits that while the row is to be handed back.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn p3_a_conflict_of_a_hand_back_passes() {
+async fn p3_a_conflict_of_a_hand_back_passes<D: OnPostgres>() {
     const CHANGES: &str = "BEGIN ISOLATION LEVEL READ COMMITTED;
         UPDATE event_inbox SET headers = NULL";
     const WAITS: &str = "SELECT pid::text FROM pg_locks JOIN pg_stat_activity USING (pid)
         WHERE NOT granted AND datname = current_database()";
 
-    let shop = Shop::<Postgres>::open().await;
+    let shop = Shop::<D>::open().await;
     isolate(&shop, "serializable").await;
     let url = shop.database.url().to_owned();
     let (changed, mut changing) = mpsc::unbounded_channel();
-    let script = Script::<Postgres>::new().on_order(move |_| {
+    let script = Script::<D>::new().on_order(move |_| {
         let (url, changed) = (url.clone(), changed.clone());
         async move {
             let mut beside = PgConnection::connect(&url).await.unwrap();
@@ -255,9 +262,8 @@ async fn p3_a_conflict_of_a_hand_back_passes() {
 }
 
 /// Three of four extensions meet a conflict: as many as a lease is long.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn p3_a_conflict_of_a_lease_extension_passes() {
-    let shop = Shop::<Postgres>::open().await;
+async fn p3_a_conflict_of_a_lease_extension_passes<D: OnPostgres>() {
+    let shop = Shop::<D>::open().await;
     for sql in [
         "CREATE SEQUENCE extensions",
         "CREATE FUNCTION conflict() RETURNS trigger LANGUAGE plpgsql AS
@@ -282,6 +288,10 @@ async fn p3_a_conflict_of_a_lease_extension_passes() {
     let consumer = shop.consumer(script).lease(Duration::from_millis(900));
     let running = Running::start(consumer.build().unwrap());
     gate.entered.notified().await;
+    eventually(DEADLINE, async || {
+        shop.event_ids("processing").await == ["parcel-0"]
+    })
+    .await;
 
     for _ in 0..4 {
         let end = shop.column("parcel-0", "locked_until").await;

@@ -11,9 +11,8 @@ use super::DEADLINE;
 
 on_every_database!(k9_one_killer_among_a_hundred_is_a_dead_letter);
 
-/// The first death, in a batch, is charged to no event; alone it may die three times, as often as
-/// an event may fail.
-const DEATHS: usize = 4;
+/// Alone it may die three times, as often as an event may fail.
+const DEATHS_ALONE: usize = 3;
 
 async fn k9_one_killer_among_a_hundred_is_a_dead_letter<D: Database>() {
     let site = Site::<D>::start().await;
@@ -37,7 +36,10 @@ async fn k9_one_killer_among_a_hundred_is_a_dead_letter<D: Database>() {
     site.await_rows("processed", &harmless).await;
     let report = survivor.stop().await;
 
-    assert_eq!(deaths, DEATHS);
+    // A death in a batch is charged to no event. Inline nothing is left of it but the entries, which
+    // are stored when they come again, and run in a batch once more.
+    let deaths_in_batches = if D::MODE.inline { 2 } else { 1 };
+    assert_eq!(deaths, deaths_in_batches + DEATHS_ALONE);
     assert_eq!(harmless.len(), 99);
     assert_eq!(site.effects().await, harmless);
     assert_eq!(report.count("crash_looped"), 1, "{report:?}");

@@ -25,7 +25,7 @@ fn tests() -> BTreeSet<String> {
     let sources = files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap());
     let mut tests = BTreeSet::new();
     for source in sources {
-        let names = on_every_database(&source).chain(with_attribute(&source));
+        let names = of_macros(&source).chain(with_attribute(&source));
         tests.extend(
             names
                 .filter(|name| row_of(name).is_some())
@@ -35,11 +35,22 @@ fn tests() -> BTreeSet<String> {
     tests
 }
 
-/// The functions in lists of `on_every_database!`.
-fn on_every_database(source: &str) -> impl Iterator<Item = &str> {
-    let lists = source.split("on_every_database!(").skip(1);
-    let lists = lists.filter_map(|list| list.split(')').next());
-    lists.flat_map(|list| list.split(',')).map(str::trim)
+/// The functions in lists of macros that make tests of cases.
+fn of_macros(source: &str) -> impl Iterator<Item = &str> {
+    const MACROS: [&str; 4] = [
+        "on_every_database!(",
+        "on_postgres!(",
+        "owned_at_birth!(",
+        "owned_at_birth_on_postgres!(",
+    ];
+
+    let lists = MACROS
+        .into_iter()
+        .flat_map(|each| source.split(each).skip(1));
+    let lists = lists.filter_map(|list| list.split(");").next());
+    lists
+        .flat_map(|list| list.split([',', '\n']))
+        .map(str::trim)
 }
 
 /// The functions with `#[test]` or `#[tokio::test]`.

@@ -38,7 +38,7 @@ use std::{os::unix::process::ExitStatusExt, time::Duration};
 
 use eventflow_tests::{
     eventually,
-    shop::{Database, Postgres, Shop},
+    shop::{Database, OnPostgres, Shop},
     worker::{Signal, Worker, WorkerConfig},
 };
 use sqlx::{Connection, PgConnection};
@@ -59,7 +59,7 @@ async fn dies_at(point: &str, config: &WorkerConfig) {
 
 /// A session beside that has inserted one of the events and not committed: the INSERT of a batch
 /// with this event waits for its end.
-async fn holding_up(database: &Postgres, event_id: &str) -> PgConnection {
+async fn holding_up(database: &impl OnPostgres, event_id: &str) -> PgConnection {
     let mut beside = PgConnection::connect(database.url()).await.unwrap();
     sqlx::query("BEGIN").execute(&mut beside).await.unwrap();
     sqlx::query(
@@ -75,7 +75,7 @@ async fn holding_up(database: &Postgres, event_id: &str) -> PgConnection {
 }
 
 /// The server's processes whose INSERT is held up.
-async fn held_up(database: &Postgres) -> Vec<String> {
+async fn held_up(database: &impl OnPostgres) -> Vec<String> {
     let waiting = "SELECT pid::text FROM pg_stat_activity
         WHERE datname = current_database() AND wait_event_type = 'Lock'
             AND query LIKE '%INSERT INTO%'";

@@ -7,7 +7,7 @@ use eventflow_tests::{
     proxy::Proxy,
     redis::RedisServer,
     running::Running,
-    shop::{Database, GROUP, Postgres, Script},
+    shop::{Database, GROUP, OnPostgres, Script},
 };
 use tracing::Level;
 
@@ -22,12 +22,20 @@ on_every_database!(
     r6_own_entries_that_were_trimmed_are_acknowledged_when_they_are_read,
 );
 
+on_postgres!(
+    #[tokio::test]
+    r2_flushall_is_logged_once_and_read_on,
+    r2_a_deleted_stream_is_logged_once_and_read_on,
+    r2_a_server_that_restarts_with_nothing_is_logged_once_and_read_on,
+    r2_ids_that_go_backwards_are_logged_once,
+);
+
 const LOST: &str = "the group was lost at the server";
 
 /// Runs a consumer through a loss; what was added before it and after it has one effect each.
-async fn survives(redis: RedisServer, lose: impl AsyncFn(&mut RedisServer)) {
+async fn survives<D: OnPostgres>(redis: RedisServer, lose: impl AsyncFn(&mut RedisServer)) {
     let (_here, logs) = capture(Level::ERROR);
-    let mut shop = RedisShop::<Postgres>::open_with(redis).await;
+    let mut shop = RedisShop::<D>::open_with(redis).await;
     let consumer = shop.reader(shop.redis.url(), Script::new()).await;
     let running = Running::start(consumer.build().unwrap());
     shop.add_orders(&["a0", "a1"]).await;
@@ -47,26 +55,23 @@ async fn survives(redis: RedisServer, lose: impl AsyncFn(&mut RedisServer)) {
     assert!(calls < 100, "{calls}");
 }
 
-#[tokio::test]
-async fn r2_flushall_is_logged_once_and_read_on() {
-    survives(RedisServer::start().await, async |redis| {
+async fn r2_flushall_is_logged_once_and_read_on<D: OnPostgres>() {
+    survives::<D>(RedisServer::start().await, async |redis| {
         let _: String = redis.run(&["FLUSHALL"]).await;
     })
     .await;
 }
 
-#[tokio::test]
-async fn r2_a_deleted_stream_is_logged_once_and_read_on() {
-    survives(RedisServer::start().await, async |redis| {
+async fn r2_a_deleted_stream_is_logged_once_and_read_on<D: OnPostgres>() {
+    survives::<D>(RedisServer::start().await, async |redis| {
         let _: i64 = redis.run(&["DEL", "shop"]).await;
     })
     .await;
 }
 
-#[tokio::test]
-async fn r2_a_server_that_restarts_with_nothing_is_logged_once_and_read_on() {
+async fn r2_a_server_that_restarts_with_nothing_is_logged_once_and_read_on<D: OnPostgres>() {
     let forgetful = RedisServer::start_with(&["--appendonly", "no"]).await;
-    survives(forgetful, async |redis| {
+    survives::<D>(forgetful, async |redis| {
         redis.kill();
         redis.start_again().await;
     })
@@ -74,10 +79,9 @@ async fn r2_a_server_that_restarts_with_nothing_is_logged_once_and_read_on() {
 }
 
 /// Another consumer made the group again, so only the ids tell.
-#[tokio::test]
-async fn r2_ids_that_go_backwards_are_logged_once() {
+async fn r2_ids_that_go_backwards_are_logged_once<D: OnPostgres>() {
     let (_here, logs) = capture(Level::ERROR);
-    let shop = RedisShop::<Postgres>::open().await;
+    let shop = RedisShop::<D>::open().await;
     let consumer = shop.reader(shop.redis.url(), Script::new()).await;
     let running = Running::start(consumer.build().unwrap());
     shop.add_orders(&["a0", "a1"]).await;

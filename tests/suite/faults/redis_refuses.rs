@@ -4,7 +4,7 @@ use eventflow::{Consumer, ErrorKind, Sink, stream::RedisStreamBuilder};
 use eventflow_tests::{
     eventually,
     running::Running,
-    shop::{Postgres, Script, order, router},
+    shop::{OnPostgres, Postgres, Script, order, router},
 };
 use tracing::Level;
 
@@ -14,10 +14,17 @@ use super::{
 };
 use crate::consumer::logs::capture;
 
+on_postgres!(
+    #[tokio::test]
+    r5_a_full_server_is_read_on_and_published_to_when_it_has_memory_again,
+    r7_a_key_that_is_no_stream_is_waited_out_later,
+    r7_a_missing_permission_is_waited_out_later,
+    r7_a_password_that_is_another_is_waited_out_later,
+);
+
 /// A server that is full refuses new entries; those that it has are handled and acknowledged.
-#[tokio::test]
-async fn r5_a_full_server_is_read_on_and_published_to_when_it_has_memory_again() {
-    let shop = RedisShop::<Postgres>::open().await;
+async fn r5_a_full_server_is_read_on_and_published_to_when_it_has_memory_again<D: OnPostgres>() {
+    let shop = RedisShop::<D>::open().await;
     let sink = reader(shop.redis.url()).connect().await.unwrap();
     let consumer = shop.reader(shop.redis.url(), Script::new()).await;
     shop.add_orders(&["a0", "a1"]).await;
@@ -46,14 +53,14 @@ struct Refusal {
 }
 
 impl Refusal {
-    async fn run(shop: &RedisShop<Postgres>, commands: &[&[&str]]) {
+    async fn run(shop: &RedisShop<impl OnPostgres>, commands: &[&[&str]]) {
         for command in commands {
             let _: deadpool_redis::redis::Value = shop.redis.run(command).await;
         }
     }
 
     /// A reader with a user of its own, so that the test's connections work.
-    async fn stream(shop: &RedisShop<Postgres>) -> RedisStreamBuilder {
+    async fn stream(shop: &RedisShop<impl OnPostgres>) -> RedisStreamBuilder {
         let user = ["ACL", "SETUSER", "service", "on", ">right", "~*", "+@all"];
         let _: String = shop.redis.run(&user).await;
         reader(format!(
@@ -86,9 +93,9 @@ impl Refusal {
     }
 
     /// Later the consumer tries on at leisure, says so once, and goes on when it is mended.
-    async fn is_waited_out(&self) {
+    async fn is_waited_out<D: OnPostgres>(&self) {
         let (_here, logs) = capture(Level::WARN);
-        let shop = RedisShop::<Postgres>::open().await;
+        let shop = RedisShop::<D>::open().await;
         let stream = Self::stream(&shop).await;
         let consumer = shop
             .consumer_of(stream, shop.shop.inbox(), Script::new())
@@ -140,9 +147,8 @@ async fn r7_a_key_that_is_no_stream_ends_the_start() {
     WRONG_TYPE.ends_the_start().await;
 }
 
-#[tokio::test]
-async fn r7_a_key_that_is_no_stream_is_waited_out_later() {
-    WRONG_TYPE.is_waited_out().await;
+async fn r7_a_key_that_is_no_stream_is_waited_out_later<D: OnPostgres>() {
+    WRONG_TYPE.is_waited_out::<D>().await;
 }
 
 #[tokio::test]
@@ -150,9 +156,8 @@ async fn r7_a_missing_permission_ends_the_start() {
     NO_PERMISSION.ends_the_start().await;
 }
 
-#[tokio::test]
-async fn r7_a_missing_permission_is_waited_out_later() {
-    NO_PERMISSION.is_waited_out().await;
+async fn r7_a_missing_permission_is_waited_out_later<D: OnPostgres>() {
+    NO_PERMISSION.is_waited_out::<D>().await;
 }
 
 #[tokio::test]
@@ -160,7 +165,6 @@ async fn r7_a_password_that_is_another_ends_the_start() {
     OTHER_PASSWORD.ends_the_start().await;
 }
 
-#[tokio::test]
-async fn r7_a_password_that_is_another_is_waited_out_later() {
-    OTHER_PASSWORD.is_waited_out().await;
+async fn r7_a_password_that_is_another_is_waited_out_later<D: OnPostgres>() {
+    OTHER_PASSWORD.is_waited_out::<D>().await;
 }

@@ -7,7 +7,9 @@ use deadpool_redis::redis::{
     aio::MultiplexedConnection,
     streams::{StreamInfoGroup, StreamInfoGroupsReply, StreamInfoStreamReply},
 };
-use eventflow::{RedisStream, Report, Sink, consumer::ConsumerBuilder, stream::RedisStreamBuilder};
+use eventflow::{
+    Consumer, RedisStream, Report, Sink, consumer::ConsumerBuilder, stream::RedisStreamBuilder,
+};
 use eventflow_tests::{
     eventually,
     redis::RedisServer,
@@ -107,7 +109,8 @@ impl<D: Database> RedisShop<D> {
         script: Script<D>,
     ) -> RedisConsumer<D> {
         let stream = stream.connect().await.unwrap();
-        eventflow::Consumer::builder(stream, inbox, router(script))
+        D::MODE
+            .set(Consumer::builder(stream, inbox, router(script)))
             .backoff(in_an_hour())
             .poll_interval(Duration::from_millis(20))
     }

@@ -6,14 +6,19 @@ use eventflow::{
     inbox::{Due, Holder, Inbox},
     prelude::*,
 };
-use eventflow_tests::shop::{Database, GROUP, Postgres, Script, Shop, Sqlite, names, router};
+use eventflow_tests::shop::{GROUP, OnPostgres, Script, Shop, Sqlite, names, router};
 use sqlx::{PgPool, postgres::PgPoolOptions};
 
 use super::cancelled::cut_at;
 
+on_postgres!(
+    p6_users_pool_that_is_poisoned,
+    p6_users_pool_that_is_poisoned_and_aborted,
+);
+
 /// A pool of the user's whose connections all are inside a transaction, by handlers that were cut
 /// in a `begin` of their own.
-async fn poisoned_pool(shop: &Shop<Postgres>) -> PgPool {
+async fn poisoned_pool<D: OnPostgres>(shop: &Shop<D>) -> PgPool {
     let pool = PgPoolOptions::new().max_connections(3);
     let pool = pool.connect(shop.database.url()).await.unwrap();
     for polls in (1..=6).cycle() {
@@ -23,7 +28,7 @@ async fn poisoned_pool(shop: &Shop<Postgres>) -> PgPool {
         // A connection that is given out again has ended all that it was to end.
         let take = || pool.acquire();
         let taken = tokio::try_join!(take(), take(), take()).unwrap();
-        let idle = shop.database.texts(Postgres::IDLE_IN_TRANSACTION).await;
+        let idle = shop.database.texts(D::IDLE_IN_TRANSACTION).await;
         drop(taken);
         if idle.len() == 3 {
             break;
@@ -33,15 +38,15 @@ async fn poisoned_pool(shop: &Shop<Postgres>) -> PgPool {
 }
 
 /// What is answered as stored is stored all the same.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn p6_users_pool_that_is_poisoned() {
-    let shop = Shop::<Postgres>::open().await;
+async fn p6_users_pool_that_is_poisoned<D: OnPostgres>() {
+    let shop = Shop::<D>::open().await;
     let pool = Box::pin(poisoned_pool(&shop)).await;
     let inbox = PgInbox::with_pool(pool).connect().await.unwrap();
     shop.orders(0..20).await;
 
-    let router = router::<Postgres>(Script::new());
-    let consumer = Consumer::builder(shop.stream.clone(), inbox, router).workers(1);
+    let router = router::<D>(Script::new());
+    let consumer = Consumer::builder(shop.stream.clone(), inbox, router);
+    let consumer = D::MODE.set(consumer).workers(1);
     let report = consumer.build().unwrap().drain().await.unwrap();
 
     assert_eq!((report.processed, report.units_lost), (20, 0), "{report}");
@@ -51,9 +56,8 @@ async fn p6_users_pool_that_is_poisoned() {
 }
 
 /// A statement of the user's has failed on each connection since: it takes no other one.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn p6_users_pool_that_is_poisoned_and_aborted() {
-    let shop = Shop::<Postgres>::open().await;
+async fn p6_users_pool_that_is_poisoned_and_aborted<D: OnPostgres>() {
+    let shop = Shop::<D>::open().await;
     let pool = Box::pin(poisoned_pool(&shop)).await;
     let take = || pool.acquire();
     let taken = tokio::try_join!(take(), take(), take()).unwrap();

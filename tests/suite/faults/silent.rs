@@ -8,34 +8,43 @@ use std::{
     time::Duration,
 };
 
-use eventflow::PgInbox;
+use eventflow::{Consumer, PgInbox};
 use eventflow_tests::{
     eventually,
     postgres::PostgresServer,
     proxy::Proxy,
     running::Running,
-    shop::{Database, Postgres, Script, Shop, names, router},
+    shop::{OnPostgres, Script, Shop, names, router},
 };
 use futures_util::FutureExt;
 
 use super::DEADLINE;
 
+on_postgres!(
+    p5_a_batch_that_takes_too_long_is_stored_later,
+    p5_connections_that_say_nothing_any_more_are_given_up,
+);
+
+// Inline the statement that stores an event settles it.
+owned_at_birth_on_postgres!(p5_a_settlement_that_takes_too_long_costs_no_attempt);
+
 /// A consumer of the shop on an inbox whose statements may take this long.
-async fn consumer(
-    shop: &Shop<Postgres>,
+async fn consumer<D: OnPostgres>(
+    shop: &Shop<D>,
     url: &str,
     limit: Duration,
-    script: Script<Postgres>,
+    script: Script<D>,
 ) -> Running {
     let inbox = PgInbox::builder(url).statement_timeout(limit);
     let inbox = inbox.connect().await.unwrap();
-    let consumer = eventflow::Consumer::builder(shop.stream.clone(), inbox, router(script));
+    let consumer = Consumer::builder(shop.stream.clone(), inbox, router(script));
+    let consumer = D::MODE.set(consumer);
     let consumer = consumer.workers(1).poll_interval(Duration::from_millis(20));
     Running::start(consumer.build().unwrap())
 }
 
 /// Lets the first statements that write rows of this status take longer than they may.
-async fn slow(shop: &Shop<Postgres>, statements: u32, when: &str, status: &str) {
+async fn slow(shop: &Shop<impl OnPostgres>, statements: u32, when: &str, status: &str) {
     for sql in [
         "CREATE SEQUENCE slow".to_owned(),
         format!(
@@ -59,10 +68,15 @@ async fn slow(shop: &Shop<Postgres>, statements: u32, when: &str, status: &str) 
 const LIMIT: Duration = Duration::from_millis(300);
 
 /// A statement that took too long says nothing about the events that it carries.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn p5_a_batch_that_takes_too_long_is_stored_later() {
-    let shop = Shop::<Postgres>::open().await;
-    slow(&shop, 3, "BEFORE INSERT", "processing").await;
+async fn p5_a_batch_that_takes_too_long_is_stored_later<D: OnPostgres>() {
+    let shop = Shop::<D>::open().await;
+    // Inline it is stored first when that has failed.
+    let (times, status) = if D::MODE.inline {
+        (1, "processed")
+    } else {
+        (3, "processing")
+    };
+    slow(&shop, times, "BEFORE INSERT", status).await;
     shop.orders(0..2).await;
 
     let running = consumer(&shop, shop.database.url(), LIMIT, Script::new()).await;
@@ -74,9 +88,8 @@ async fn p5_a_batch_that_takes_too_long_is_stored_later() {
     assert_eq!(shop.effects().await, names(0..2));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn p5_a_settlement_that_takes_too_long_costs_no_attempt() {
-    let shop = Shop::<Postgres>::open().await;
+async fn p5_a_settlement_that_takes_too_long_costs_no_attempt<D: OnPostgres>() {
+    let shop = Shop::<D>::open().await;
     slow(&shop, 2, "BEFORE UPDATE", "processed").await;
     shop.orders(0..1).await;
 
@@ -90,14 +103,13 @@ async fn p5_a_settlement_that_takes_too_long_costs_no_attempt() {
 }
 
 /// The network has lost every connection, and neither side is told.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn p5_connections_that_say_nothing_any_more_are_given_up() {
+async fn p5_connections_that_say_nothing_any_more_are_given_up<D: OnPostgres>() {
     let server = PostgresServer::start().await;
     let url = server.create_database().await;
-    let shop = Shop::on(Postgres::of(&url).await).await;
+    let shop = Shop::on(D::of(&url).await).await;
     let proxy = Arc::new(Proxy::start(server.port()).await);
     let loses = Arc::new(AtomicBool::new(true));
-    let script = Script::<Postgres>::new().on_order({
+    let script = Script::<D>::new().on_order({
         let (proxy, loses) = (Arc::clone(&proxy), Arc::clone(&loses));
         move |mut call| {
             let loses = call.event.number == 1 && loses.swap(false, Ordering::SeqCst);
@@ -118,7 +130,10 @@ async fn p5_connections_that_say_nothing_any_more_are_given_up() {
 
     eventually(DEADLINE, async || !loses.load(Ordering::SeqCst)).await;
     shop.orders(3..5).await;
-    eventually(DEADLINE, async || shop.counts().await.processed == 5).await;
+    // Inline the lost session keeps the rows that it has inserted, until the server ends it: after a
+    // minute in which it has said nothing.
+    let deadline = DEADLINE + DEADLINE;
+    eventually(deadline, async || shop.counts().await.processed == 5).await;
     eventually(DEADLINE, async || shop.stream.pending() == 0).await;
     let report = running.stop().await;
     assert_eq!(report.failed, 0, "{report}");

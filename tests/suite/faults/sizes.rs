@@ -5,7 +5,7 @@ use std::time::Duration;
 use deadpool_redis::redis;
 use eventflow_tests::{
     eventually,
-    shop::{Database, Postgres},
+    shop::{Database, OnPostgres},
     site::Site,
     work::WorkRequested,
     worker::Worker,
@@ -17,6 +17,8 @@ on_every_database!(
     m4_what_is_too_large_or_too_deep_is_kept_and_what_just_fits_is_handled,
     m4_of_an_entry_beyond_any_limit_the_beginning_is_kept,
 );
+
+on_postgres!(m4_a_flood_of_malformed_entries_neither_grows_memory_nor_blocks_others,);
 
 const MIB: usize = 1024 * 1024;
 
@@ -132,7 +134,7 @@ async fn m4_of_an_entry_beyond_any_limit_the_beginning_is_kept<D: Database>() {
 
 /// Adds entries that nobody can read: many small ones, and so many that are too large, one behind
 /// the other.
-async fn flood(site: &Site<Postgres>, small: u32, large: u32) {
+async fn flood(site: &Site<impl OnPostgres>, small: u32, large: u32) {
     let mut connection = site.redis.connection().await;
     connection.set_response_timeout(Duration::from_mins(1));
     let _: () = redis::cmd("EVAL")
@@ -157,12 +159,11 @@ fn peak_of(process: u32) -> usize {
 
 /// A worker has no more of a flood in memory than what it reads at once, in a few copies, however long
 /// the flood is; and what can be read in the midst of it is handled.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn m4_a_flood_of_malformed_entries_neither_grows_memory_nor_blocks_others() {
+async fn m4_a_flood_of_malformed_entries_neither_grows_memory_nor_blocks_others<D: OnPostgres>() {
     const PATIENCE: Duration = Duration::from_mins(4);
     const MIB: usize = 1024 * 1024;
 
-    let site = Site::<Postgres>::start().await;
+    let site = Site::<D>::start().await;
     let mut config = site.worker();
     config.claim_idle = Duration::from_mins(5);
     let mut worker = Worker::start(&config);

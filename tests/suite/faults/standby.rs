@@ -9,23 +9,24 @@ use eventflow_tests::{
     proxy::Proxy,
     redis::RedisServer,
     running::Running,
-    shop::{Database, Postgres, Script, Shop, names},
+    shop::{OnPostgres, Script, Shop, names},
 };
 use futures_util::FutureExt;
 use sqlx::postgres::PgPoolOptions;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use super::{DEADLINE, redis_shop::RedisShop};
 
+on_postgres!(p2_failover_while_the_name_leads_to_a_standby,);
+
 /// A name still leads to the old server for a while, which takes connections, answers pings and
 /// refuses writes. Connections that are kept stay there for ever.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn p2_failover_while_the_name_leads_to_a_standby() {
+async fn p2_failover_while_the_name_leads_to_a_standby<D: OnPostgres>() {
     let mut old = PostgresServer::start().await;
     let url = old.create_database().await;
     let name = Proxy::start(old.port()).await;
     let redis = RedisServer::start().await;
-    let shop = Shop::on(Postgres::of(&url).await).await;
+    let shop = Shop::on(D::of(&url).await).await;
     let mut site = RedisShop { redis, shop };
     // Full at all times, so that no connection is a new one by chance.
     let pool = PgPoolOptions::new().min_connections(3).max_connections(3);
@@ -33,8 +34,11 @@ async fn p2_failover_while_the_name_leads_to_a_standby() {
     let inbox = PgInbox::with_pool(pool).connect().await.unwrap();
     let permits = Arc::new(Semaphore::new(0));
     let given = Arc::clone(&permits);
-    let script = Script::<Postgres>::new().on_order(move |mut call| {
+    let entered = Arc::new(Notify::new());
+    let enters = Arc::clone(&entered);
+    let script = Script::<D>::new().on_order(move |mut call| {
         let permits = Arc::clone(&given);
+        enters.notify_one();
         async move {
             drop(permits.acquire().await);
             call.write().await
@@ -44,8 +48,7 @@ async fn p2_failover_while_the_name_leads_to_a_standby() {
     let consumer = site.consumer_with(inbox, script).await.workers(1);
     let running = Running::start(consumer.build().unwrap());
     site.orders(0..2).await;
-    let begun = async || site.shop.event_ids("processing").await == names(0..2);
-    eventually(DEADLINE, begun).await;
+    entered.notified().await;
 
     let new = old.fail_over().await;
 
@@ -59,7 +62,7 @@ async fn p2_failover_while_the_name_leads_to_a_standby() {
     name.redirect(new.port());
     let database = url.rsplit_once('/').expect("a URL names a database").1;
     site.shop = Shop {
-        database: Postgres::of(&new.url(database)).await,
+        database: D::of(&new.url(database)).await,
         stream: site.shop.stream,
     };
     let done = async || site.shop.event_ids("processed").await == names(0..7);

@@ -1,15 +1,18 @@
 //! Row P6, and P5 with it: a statement whose call was cut runs on at the database, unless it is
 //! stopped.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use eventflow::{PgInbox, Report};
 use eventflow_tests::{
-    eventually,
     running::Running,
-    shop::{Database, Postgres, Script, Shop, Sqlite, names},
+    shop::{Database, OnPostgres, Script, Shop, Sqlite, names},
 };
 use futures_util::FutureExt;
+use tokio::sync::Notify;
 use tower::timeout::TimeoutLayer;
 
 use super::{
@@ -20,6 +23,11 @@ use super::{
 };
 
 on_every_database!(p6_statement_cut_by_a_stop);
+
+on_postgres!(
+    p6_cut_statement_is_stopped_on_postgres,
+    p5_a_statement_is_stopped_with_one_connection_left,
+);
 
 /// Runs one unit of six, of which two are cut in a statement that has no end of its own; answers
 /// what was counted.
@@ -61,9 +69,13 @@ async fn two_statements_are_cut<D: Database>(shop: &Shop<D>) -> Report {
 /// The end of the grace period is no fault of the event that is cut by it.
 async fn p6_statement_cut_by_a_stop<D: Database>() {
     let shop = Shop::<D>::open().await;
-    let script = Script::<D>::new().on_order(|mut call| {
+    let entered = Arc::new(Notify::new());
+    let enters = Arc::clone(&entered);
+    let script = Script::<D>::new().on_order(move |mut call| {
+        let enters = Arc::clone(&enters);
         async move {
             call.write().await?;
+            enters.notify_one();
             Ok(call.execute(D::ENDLESS).await?)
         }
         .boxed()
@@ -71,22 +83,20 @@ async fn p6_statement_cut_by_a_stop<D: Database>() {
     shop.orders(0..1).await;
     let consumer = shop.consumer(script).grace(Duration::from_millis(100));
     let running = Running::start(consumer.build().unwrap());
-    let row = names(0..1);
-    eventually(DEADLINE, async || shop.event_ids("processing").await == row).await;
+    entered.notified().await;
 
     let report = running.stop().await;
 
     assert_eq!((report.handed_back, report.failed), (1, 0), "{report}");
-    assert_eq!(shop.event_ids("pending").await, row);
+    assert_eq!(shop.event_ids("pending").await, names(0..1));
     assert_eq!(shop.column("order-0", "retry_count").await, "0");
     assert!(shop.effects().await.is_empty());
     none_idle_in_transaction(&shop).await;
 }
 
 /// The statement is cancelled, and the answer to that, which comes late, spoils no other one.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn p6_cut_statement_is_stopped_on_postgres() {
-    let shop = Shop::<Postgres>::open().await;
+async fn p6_cut_statement_is_stopped_on_postgres<D: OnPostgres>() {
+    let shop = Shop::<D>::open().await;
 
     let report = two_statements_are_cut(&shop).await;
 
@@ -109,17 +119,16 @@ async fn p6_cut_statement_is_stopped_on_sqlite() {
 }
 
 /// The statement is stopped over a connection of its own: the pool's last one is what runs it.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn p5_a_statement_is_stopped_with_one_connection_left() {
-    let site = RedisShop::<Postgres>::open().await;
+async fn p5_a_statement_is_stopped_with_one_connection_left<D: OnPostgres>() {
+    let site = RedisShop::<D>::open().await;
     let pool = smallest_pool(&site).await;
     let inbox = PgInbox::with_pool(pool.clone()).connect().await.unwrap();
     let _held = hold(&pool, 2).await;
     site.orders(FIRST..FIRST + 10).await;
-    let script = Script::<Postgres>::new().on_order(|mut call| {
+    let script = Script::<D>::new().on_order(|mut call| {
         async move {
             if call.event.number == FIRST + 4 {
-                call.execute(Postgres::ENDLESS).await?;
+                call.execute(D::ENDLESS).await?;
             }
             call.write().await
         }

@@ -3,7 +3,7 @@
 use eventflow::{consumer::Report, prelude::*};
 use eventflow_tests::{
     eventually,
-    shop::{Database as _, Postgres, Script, Shop, names},
+    shop::{Database as _, OnPostgres, Postgres, Script, Shop, names},
 };
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 

@@ -24,7 +24,7 @@ fn consumer<D: Database>(
     shop: &Shop<D>,
     script: Script<D>,
 ) -> ConsumerBuilder<MemoryStream, D::Inbox, ShopRouter<D>> {
-    Consumer::builder(shop.stream.clone(), shop.inbox(), router(script))
+    shop.serving(router(script))
 }
 
 /// How many seconds lie between the failure and the next run.

@@ -7,7 +7,7 @@ use eventflow_tests::{
     eventually,
     postgres::PostgresServer,
     redis::RedisServer,
-    shop::{Database, GROUP, Postgres, Script, router},
+    shop::{Database, GROUP, OnPostgres, Postgres, Script, router},
     site::Site,
     work::{End, WorkRequested},
     worker::{InboxAt, Worker, WorkerConfig},
@@ -64,7 +64,7 @@ async fn slow_down(database: &Postgres) {
 async fn lose_a_unit(site: &Site<Postgres>, server: &PostgresServer) {
     site.publish([WorkRequested::taking(800)]).await;
     let idle = async || {
-        let idle = site.database.texts(Postgres::IDLE_IN_TRANSACTION);
+        let idle = site.database.texts(<Postgres>::IDLE_IN_TRANSACTION);
         !idle.await.is_empty()
     };
     eventually(DEADLINE, idle).await;

@@ -120,7 +120,9 @@ async fn a_handler_that_is_called_again_takes_back_what_was_written_after_it<D: 
 
     let (report, runs) = audited(&shop, When::AfterTwice).await;
 
-    assert_eq!((report.processed, runs), (2, 4), "{report}");
+    // Without a savepoint of its own it cannot take that back alone: it is run again with one.
+    let again = u32::from(D::MODE.inline && D::MODE.replay_safe);
+    assert_eq!((report.processed, runs), (2, 4 + again), "{report}");
     let audits = ["audit", "audit"].map(str::to_owned).into_iter();
     let expected: Vec<_> = audits.chain(names(0..2)).collect();
     assert_eq!(shop.effects().await, expected);

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use eventflow::{prelude::*, router::Router};
+use eventflow::router::Router;
 use eventflow_tests::{
     eventually,
     running::Running,
@@ -49,7 +49,7 @@ async fn a_limit_on_one_handler_keeps_no_other_waiting<D: Database>() {
     shop.parcels(0..3).await;
     shop.orders(0..10).await;
 
-    let consumer = Consumer::builder(shop.stream.clone(), shop.inbox(), router);
+    let consumer = shop.serving(router);
     let running = Running::start(consumer.build().unwrap());
     eventually(DEADLINE, async || shop.counts().await.processed == 10).await;
     gate.add_permits(3);
@@ -74,7 +74,8 @@ async fn a_timeout_around_a_call_that_waits_for_its_layers_burns_no_attempt<D: D
     gate.add_permits(2);
     shop.parcels(0..2).await;
 
-    let consumer = Consumer::builder(shop.stream.clone(), shop.inbox(), router)
+    let consumer = shop
+        .serving(router)
         .layer(TimeoutLayer::new(Duration::from_millis(100)))
         .build()
         .unwrap();
@@ -103,7 +104,7 @@ async fn two_handlers_with_one_limit_take_turns() {
     shop.orders(0..10).await;
 
     let router = sharing(Script::new());
-    let consumer = Consumer::builder(shop.stream.clone(), shop.inbox(), router);
+    let consumer = shop.serving(router);
     let consumer = consumer.build().unwrap();
     let report = tokio::time::timeout(DEADLINE, consumer.drain()).await;
 
@@ -117,7 +118,7 @@ async fn nothing_waits_for_a_handlers_layers_inside_a_transaction() {
     let shop = Shop::<Postgres>::open().await;
     let (_gate, script) = gated();
     shop.parcels(0..1).await;
-    let consumer = Consumer::builder(shop.stream.clone(), shop.inbox(), sharing(script));
+    let consumer = shop.serving(sharing(script));
     let consumer = consumer.workers(2).grace(Duration::from_millis(200));
     let running = Running::start(consumer.build().unwrap());
     eventually(DEADLINE, async || shop.counts().await.processing == 1).await;
@@ -126,7 +127,7 @@ async fn nothing_waits_for_a_handlers_layers_inside_a_transaction() {
     shop.orders(0..4).await;
     eventually(DEADLINE, async || shop.counts().await.processing == 5).await;
     eventually(DEADLINE, async || {
-        let open = shop.database.texts(Postgres::IDLE_IN_TRANSACTION).await;
+        let open = shop.database.texts(<Postgres>::IDLE_IN_TRANSACTION).await;
         open.is_empty()
     })
     .await;

@@ -292,12 +292,7 @@ async fn a_layer_on_one_handler_wraps_no_other<D: Database>() {
     let router = Router::<D::Table, D::Inbox, _>::builder(script)
         .layer(print_label, layers)
         .build();
-    let report = Consumer::builder(shop.stream.clone(), shop.inbox(), router)
-        .build()
-        .unwrap()
-        .drain()
-        .await
-        .unwrap();
+    let report = shop.serving(router).build().unwrap().drain().await.unwrap();
 
     assert_eq!(calls.0.load(Ordering::SeqCst), 2);
     assert_eq!((report.processed, report.failed), (3, 2), "{report}");
@@ -323,7 +318,7 @@ async fn a_layer_on_orders_alone<D: Database>(layered: fn(RouterOf<D>, Cut) -> R
 
     let cut = Stack::new(TimeoutLayer::new(Duration::from_millis(200)), calls.clone());
     let router = layered(Router::builder(script), cut).build();
-    let consumer = Consumer::builder(shop.stream.clone(), shop.inbox(), router);
+    let consumer = shop.serving(router);
     let report = consumer.workers(1).build().unwrap().drain().await.unwrap();
 
     assert_eq!(calls.0.load(Ordering::SeqCst), 3);

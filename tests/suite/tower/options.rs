@@ -173,7 +173,8 @@ macro_rules! payments_on {
             ) {
                 let shop = Shop::<$Database>::open().await;
                 let service = Service::new(calls.clone());
-                let consumer = Consumer::builder(shop.stream.clone(), shop.inbox(), service)
+                let consumer = shop
+                    .serving(service)
                     .workers(1)
                     // What is told to a handler is told to it alone.
                     .handler_timeout(Duration::from_mins(10))

@@ -1,6 +1,6 @@
 //! A plain tower service instead of a router: it takes every event, with the transaction.
 
-use eventflow::{Delivery, Failure, prelude::*};
+use eventflow::{Delivery, Failure};
 use eventflow_tests::shop::{Database, Script, Shop, names, order, parcel, router};
 use tower::{ServiceExt, service_fn};
 
@@ -24,7 +24,7 @@ async fn a_plain_service_keeps_what_it_says<D: Database>() {
         transaction.keep();
         Ok(())
     });
-    let consumer = Consumer::builder(shop.stream.clone(), shop.inbox(), service);
+    let consumer = shop.serving(service);
     let report = consumer.build().unwrap().drain().await.unwrap();
 
     assert_eq!((report.processed, report.dead_lettered), (4, 1), "{report}");
@@ -40,7 +40,7 @@ async fn a_plain_service_that_keeps_nothing_has_failed<D: Database>() {
         D::write(transaction.connection()?, "not kept").await?;
         Ok::<(), Failure>(())
     });
-    let consumer = Consumer::builder(shop.stream.clone(), shop.inbox(), service);
+    let consumer = shop.serving(service);
     let report = consumer.build().unwrap().drain().await.unwrap();
 
     assert_eq!(report.failed, 1, "{report}");
@@ -54,7 +54,7 @@ async fn a_plain_service_may_leave_the_transaction_alone<D: Database>() {
     shop.orders(0..3).await;
 
     let service = service_fn(|_: Delivery<D::Inbox>| async { Ok::<(), Failure>(()) });
-    let consumer = Consumer::builder(shop.stream.clone(), shop.inbox(), service);
+    let consumer = shop.serving(service);
     let report = consumer.build().unwrap().drain().await.unwrap();
 
     assert_eq!(report.processed, 3, "{report}");

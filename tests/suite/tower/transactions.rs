@@ -127,7 +127,7 @@ async fn a_task_that_keeps_the_transaction_for_too_long_loses_the_unit<D: Databa
         }
     });
 
-    let consumer = Consumer::builder(shop.stream.clone(), shop.inbox(), service);
+    let consumer = shop.serving(service);
     let consumer = consumer.backoff(in_an_hour()).build().unwrap();
     let first = consumer.drain().await.unwrap();
 

@@ -1,4 +1,6 @@
-//! The databases that every case runs on.
+//! The databases that every case runs on, in each mode.
+
+use std::marker::PhantomData;
 
 use eventflow::{
     inbox::Inbox,
@@ -10,6 +12,7 @@ use tempfile::TempDir;
 
 use super::{
     OrderPlaced, ParcelShipped, PriceAsked, ShopEvents,
+    mode::{InMode, Inline, InlineReplaySafe, Mode, Owned, ReplaySafe},
     script::{Call, Parcel, ParcelScript, Script},
 };
 use crate::worker::InboxAt;
@@ -19,6 +22,9 @@ pub trait Database: Sized + Send + Sync + 'static {
     type Inbox: Inbox<Connection = Self::Connection>;
     type Connection: sqlx::Connection<Database: sqlx::Database<Connection = Self::Connection>>;
     type Table: Dispatch<Self::Inbox, Script<Self>> + Calls<OrderPlaced> + Calls<ParcelShipped>;
+
+    /// How its consumers take new events, and what the shop's handlers say.
+    const MODE: Mode;
 
     /// A writing statement that runs until it is stopped.
     const ENDLESS: &'static str;
@@ -59,15 +65,24 @@ pub trait Database: Sized + Send + Sync + 'static {
     fn texts(&self, sql: impl Into<String> + Send) -> impl Future<Output = Vec<String>> + Send;
 }
 
+/// A database whose server a test may start, end and look into.
+pub trait OnPostgres: Database<Inbox = PgInbox, Connection = PgConnection> {
+    /// A database of a server that the test has started.
+    fn of(url: &str) -> impl Future<Output = Self> + Send;
+
+    fn url(&self) -> &str;
+}
+
 /// A SQLite file.
 #[derive(Debug)]
-pub struct Sqlite {
+pub struct Sqlite<M = Owned> {
     inbox: SqliteInbox,
     beside: sqlx::SqlitePool,
     folder: TempDir,
+    mode: PhantomData<M>,
 }
 
-impl Sqlite {
+impl<M> Sqlite<M> {
     async fn open() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("shop.db");
@@ -79,6 +94,7 @@ impl Sqlite {
             inbox,
             beside,
             folder,
+            mode: PhantomData,
         }
     }
 
@@ -89,20 +105,20 @@ impl Sqlite {
 
 /// A database of its own on the shared server.
 #[derive(Debug)]
-pub struct Postgres {
+pub struct Postgres<M = Owned> {
     inbox: PgInbox,
     beside: sqlx::PgPool,
     url: String,
+    mode: PhantomData<M>,
 }
 
-impl Postgres {
+impl<M> Postgres<M> {
     async fn open() -> Self {
         let database = crate::postgres::Database::create().await;
-        Self::of(database.url()).await
+        Self::connect(database.url()).await
     }
 
-    /// A database of a server that the test has started.
-    pub async fn of(url: &str) -> Self {
+    async fn connect(url: &str) -> Self {
         let inbox = PgInbox::connect(url).await.unwrap();
         let beside = sqlx::postgres::PgPoolOptions::new()
             .max_connections(2)
@@ -113,12 +129,8 @@ impl Postgres {
             inbox,
             beside,
             url: url.to_owned(),
+            mode: PhantomData,
         }
-    }
-
-    /// The database's URL.
-    pub fn url(&self) -> &str {
-        &self.url
     }
 
     fn at(&self) -> InboxAt {
@@ -126,73 +138,98 @@ impl Postgres {
     }
 }
 
+impl<M> OnPostgres for Postgres<M>
+where
+    M: InMode,
+    Self: Database<Inbox = PgInbox, Connection = PgConnection>,
+{
+    async fn of(url: &str) -> Self {
+        Self::connect(url).await
+    }
+
+    fn url(&self) -> &str {
+        &self.url
+    }
+}
+
+/// A database in each mode that has a table of handlers, in a module of its own.
 macro_rules! database {
-    ($Database:ident, $Inbox:ty, $Connection:ty, $table:ident, $insert:literal, $endless:literal, $waits:literal, $refuses:literal, $idle:literal) => {
-        impl Database for $Database {
-            type Inbox = $Inbox;
-            type Connection = $Connection;
-            type Table = $table::Table;
+    (
+        $Database:ident, $Inbox:ty, $Connection:ty,
+        [$($table:ident: $Mode:ident $(($replay_safe:ident))?,)+],
+        $insert:literal, $endless:literal, $waits:literal, $refuses:literal, $idle:literal $(,)?
+    ) => {
+        $(
+            impl Database for $Database<$Mode> {
+                type Inbox = $Inbox;
+                type Connection = $Connection;
+                type Table = $table::Table;
 
-            const ENDLESS: &'static str = $endless;
-            const WAITS: &'static str = $waits;
-            const REFUSES: &'static str = $refuses;
-            const IDLE_IN_TRANSACTION: &'static str = $idle;
+                const MODE: Mode = $Mode::MODE;
+                const ENDLESS: &'static str = $endless;
+                const WAITS: &'static str = $waits;
+                const REFUSES: &'static str = $refuses;
+                const IDLE_IN_TRANSACTION: &'static str = $idle;
 
-            async fn create() -> Self {
-                Self::open().await
+                async fn create() -> Self {
+                    Self::open().await
+                }
+
+                fn inbox(&self) -> $Inbox {
+                    self.inbox.clone()
+                }
+
+                fn at(&self) -> InboxAt {
+                    Self::at(self)
+                }
+
+                async fn write(tx: &mut $Connection, name: &str) -> Result<(), sqlx::Error> {
+                    sqlx::query($insert).bind(name).execute(tx).await?;
+                    Ok(())
+                }
+
+                async fn execute(
+                    tx: &mut $Connection,
+                    sql: &'static str,
+                ) -> Result<(), sqlx::Error> {
+                    sqlx::query(sql).execute(tx).await?;
+                    Ok(())
+                }
+
+                async fn change(&self, sql: impl Into<String> + Send) {
+                    sqlx::query(AssertSqlSafe(sql.into()))
+                        .execute(&self.beside)
+                        .await
+                        .unwrap();
+                }
+
+                async fn texts(&self, sql: impl Into<String> + Send) -> Vec<String> {
+                    sqlx::query_scalar(AssertSqlSafe(sql.into()))
+                        .fetch_all(&self.beside)
+                        .await
+                        .unwrap()
+                }
             }
 
-            fn inbox(&self) -> $Inbox {
-                self.inbox.clone()
+            pub mod $table {
+                use super::*;
+
+                #[handler($($replay_safe)?)]
+                pub async fn book_order(
+                    event: OrderPlaced,
+                    tx: &mut $Connection,
+                    State(script): State<Script<$Database<$Mode>>>,
+                    meta: &Metadata,
+                ) -> Result<(), Failure> {
+                    let meta = meta.clone();
+                    script.order(Call { event, meta, tx }).await
+                }
+
+                #[router(events = ShopEvents, handlers(book_order, print_label), ignore(PriceAsked))]
+                #[derive(Debug)]
+                pub struct Table;
             }
-
-            fn at(&self) -> InboxAt {
-                Self::at(self)
-            }
-
-            async fn write(tx: &mut $Connection, name: &str) -> Result<(), sqlx::Error> {
-                sqlx::query($insert).bind(name).execute(tx).await?;
-                Ok(())
-            }
-
-            async fn execute(tx: &mut $Connection, sql: &'static str) -> Result<(), sqlx::Error> {
-                sqlx::query(sql).execute(tx).await?;
-                Ok(())
-            }
-
-            async fn change(&self, sql: impl Into<String> + Send) {
-                sqlx::query(AssertSqlSafe(sql.into()))
-                    .execute(&self.beside)
-                    .await
-                    .unwrap();
-            }
-
-            async fn texts(&self, sql: impl Into<String> + Send) -> Vec<String> {
-                sqlx::query_scalar(AssertSqlSafe(sql.into()))
-                    .fetch_all(&self.beside)
-                    .await
-                    .unwrap()
-            }
-        }
-
-        pub mod $table {
-            use super::*;
-
-            #[handler]
-            pub async fn book_order(
-                event: OrderPlaced,
-                tx: &mut $Connection,
-                State(script): State<Script<$Database>>,
-                meta: &Metadata,
-            ) -> Result<(), Failure> {
-                let meta = meta.clone();
-                script.order(Call { event, meta, tx }).await
-            }
-
-            #[router(events = ShopEvents, handlers(book_order, print_label), ignore(PriceAsked))]
-            #[derive(Debug)]
-            pub struct Table;
-        }
+        )+
     };
 }
 
@@ -211,7 +248,10 @@ database!(
     Sqlite,
     SqliteInbox,
     SqliteConnection,
-    sqlite,
+    [
+        sqlite: Owned,
+        sqlite_inline_replay_safe: InlineReplaySafe (replay_safe),
+    ],
     "INSERT INTO effects (name) VALUES (?)",
     "INSERT INTO effects (name)
      WITH RECURSIVE count (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM count)
@@ -227,7 +267,12 @@ database!(
     Postgres,
     PgInbox,
     PgConnection,
-    postgres,
+    [
+        postgres: Owned,
+        postgres_inline: Inline,
+        postgres_replay_safe: ReplaySafe (replay_safe),
+        postgres_inline_replay_safe: InlineReplaySafe (replay_safe),
+    ],
     "INSERT INTO effects (name) VALUES ($1)",
     "INSERT INTO effects (name) SELECT 'endless' FROM pg_sleep(3600)",
     "SELECT CAST(EXTRACT(EPOCH FROM next_retry_at - last_error_at) AS TEXT)

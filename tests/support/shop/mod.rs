@@ -4,6 +4,7 @@
 //! the connection only, so they are written by a macro and call the test's [`Script`].
 
 mod database;
+mod mode;
 mod script;
 
 use std::{ops::Range, time::Duration};
@@ -12,12 +13,17 @@ use eventflow::{
     consumer::ConsumerBuilder,
     inbox::{Counts, DeadLetter, Due, Holder, backoff::Backoff},
     prelude::*,
-    router::Router,
+    router::{Reply, Router},
     stream::EntryId,
 };
 
 pub use self::{
-    database::{Database, Postgres, Sqlite, postgres, print_label, sqlite},
+    database::{
+        Database, OnPostgres, Postgres, Sqlite, postgres, postgres_inline,
+        postgres_inline_replay_safe, postgres_replay_safe, print_label, sqlite,
+        sqlite_inline_replay_safe,
+    },
+    mode::{InMode, Inline, InlineReplaySafe, Mode, Owned, ReplaySafe},
     script::{Answer, Call, Parcel, ParcelScript, Script},
 };
 
@@ -96,9 +102,22 @@ impl<D: Database> Shop<D> {
 
     /// A consumer that reads another handle of the stream.
     pub fn consumer_of(&self, stream: MemoryStream, script: Script<D>) -> Builder<D> {
-        Consumer::builder(stream, self.inbox(), router(script))
+        D::MODE
+            .set(Consumer::builder(stream, self.inbox(), router(script)))
             .backoff(in_an_hour())
             .poll_interval(Duration::from_millis(20))
+    }
+
+    /// A consumer of another service than the shop's.
+    pub fn serving<S>(&self, service: S) -> ConsumerBuilder<MemoryStream, D::Inbox, S>
+    where
+        S: Service<Delivery<D::Inbox>, Response: Reply>,
+    {
+        D::MODE.set(Consumer::builder(
+            self.stream.clone(),
+            self.inbox(),
+            service,
+        ))
     }
 
     /// Publishes orders with these numbers; their event ids are `order-<number>`.
