@@ -77,7 +77,7 @@ where
 
     /// How many entries are read, and rows claimed, at once. Default: 100; 1 to 10 000.
     ///
-    /// Four batches may wait in the process. Larger batches cost fewer round trips and more leases
+    /// Three batches may wait in the process. Larger batches cost fewer round trips and more leases
     /// to recover after a crash. After large entries fewer are read at once, about 4 MiB of them; the
     /// first read holds a whole batch in memory, however large its entries are: where producers are
     /// not trusted, the server's `proto-max-bulk-len` limits them.

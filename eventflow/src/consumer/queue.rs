@@ -9,9 +9,9 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::{inbox::Row, stream::Batch};
 
-/// How many batches may wait: one that is being stored, one that is being claimed, and two that keep
+/// How many batches may wait: one that is being stored, one that is being claimed, and one that keeps
 /// the workers busy meanwhile.
-const BATCHES: usize = 4;
+const BATCHES: usize = 3;
 
 /// What a worker takes at once.
 pub(super) enum Work {

@@ -29,6 +29,8 @@ async fn site() -> (PostgresServer, Site<Postgres>, WorkerConfig) {
     let site = Site::on(database).await;
     let config = WorkerConfig {
         lease: Duration::from_hours(1),
+        // However long the server takes to start again, the entries stay those of who has read them.
+        claim_idle: Duration::from_hours(1),
         ..site.worker()
     };
     (server, site, config)
