@@ -113,6 +113,8 @@ pub mod guarantees {}
 pub mod handler;
 pub mod inbox;
 pub mod layer;
+#[doc = include_str!("docs/modes.md")]
+pub mod modes {}
 pub mod router;
 pub mod stream;
 mod unique_name;
@@ -287,6 +289,8 @@ pub use eventflow_macros::Classify;
 ///   [`backoff`](consumer::ConsumerBuilder::backoff).
 ///   Not repeated are calls that were cut for time, failures that say when to run again or that none
 ///   helps, and errors of the infrastructure.
+/// - `replay_safe`: the handler has no effects outside its transaction, so that it may run again as if
+///   it had not run. Events of such handlers share one savepoint: see [`modes`].
 /// - `crate = path`: where this crate is, if not at `::eventflow`.
 ///
 /// The function stays callable as it is. A hidden struct of its name comes beside it, among the

@@ -77,12 +77,18 @@ impl Handler {
                     );
             }
         });
+        let replay_safe = self.options.replay_safe.then(|| {
+            quote!(
+                const REPLAY_SAFE: ::core::primitive::bool = true;
+            )
+        });
         quote! {
             #[automatically_derived]
             impl #krate::handler::Handler for #ident {
                 type Event = #event;
                 const NAME: &'static ::core::primitive::str = #name;
                 const TRANSACTIONAL: ::core::primitive::bool = #transactional;
+                #replay_safe
                 #timeout
                 #retry
             }

@@ -1,4 +1,4 @@
-//! `#[handler(timeout = "5s", retry(attempts = 3, backoff = "50ms"))]`.
+//! `#[handler(timeout = "5s", retry(attempts = 3, backoff = "50ms"), replay_safe)]`.
 
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use crate::{
 
 const TIMEOUT: &str = "timeout = \"5s\"";
 const RETRY: &str = "retry(attempts = 3, backoff = \"50ms\")";
+const REPLAY_SAFE: &str = "replay_safe";
 const ATTEMPTS: &str = "attempts = 3";
 const BACKOFF: &str = "backoff = \"50ms\"";
 
@@ -26,6 +27,7 @@ pub(super) struct Options {
     pub(super) krate: CratePath,
     pub(super) timeout: Option<Duration>,
     pub(super) retry: Option<Retry>,
+    pub(super) replay_safe: bool,
 }
 
 pub(super) struct Retry {
@@ -40,6 +42,7 @@ impl Options {
             krate: CratePath::of_attributes(&function.attrs, errors),
             timeout: None,
             retry: None,
+            replay_safe: false,
         };
         function
             .attrs
@@ -49,10 +52,12 @@ impl Options {
                 options.timeout = errors.take(timeout(&option));
             } else if option.name == "retry" {
                 options.retry = retry(&option, errors);
+            } else if option.name == REPLAY_SAFE {
+                options.replay_safe = errors.take(option.flag()).is_some();
             } else if option.name == "crate" {
                 options.krate.set(&option, errors);
             } else {
-                let known = format!("`{TIMEOUT}`, `{RETRY}` and `crate = path`");
+                let known = format!("`{TIMEOUT}`, `{RETRY}`, `{REPLAY_SAFE}` and `crate = path`");
                 errors.push(option.unknown("`#[handler]`", &known));
             }
         }

@@ -8,7 +8,7 @@ use super::{
     settings::{Settings, UnknownEvents},
 };
 use crate::{
-    envelope::{Metadata, Payload, wire},
+    envelope::{Envelope, Metadata, Payload, wire},
     inbox::{Admission, Arrival},
     router::{Route, Routes},
     stream::Entry,
@@ -35,7 +35,6 @@ pub(super) enum Kind {
 
 /// What an entry's row is to hold.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "almost every entry is an event")]
 pub(super) enum Content {
     Event(Arrival),
     /// The entry's bytes, which are copied only while they are stored, and why.
@@ -43,10 +42,11 @@ pub(super) enum Content {
 }
 
 /// Decides what becomes of an entry; one with no content is acknowledged without a row. `row` is the
-/// row's id.
+/// row's id, and `admission` how an event with a handler enters.
 pub(super) fn admit(
     row: Uuid,
     entry: &Entry,
+    admission: &Admission,
     settings: &Settings,
     routes: &Routes,
 ) -> (Kind, Option<Content>) {
@@ -57,9 +57,9 @@ pub(super) fn admit(
             return (Kind::Malformed, Some(content));
         }
     };
-    let (metadata, payload) = envelope.into_parts();
+    let metadata = envelope.metadata();
     let (kind, admission) = match routes.route(&metadata.event_type) {
-        Route::Handler(_) => (Kind::Event, Admission::Run),
+        Route::Handler(_) => (Kind::Event, admission.clone()),
         Route::Ignored => return (Kind::Ignored, None),
         Route::Unknown => {
             let admission = match settings.unknown_events {
@@ -74,8 +74,7 @@ pub(super) fn admit(
     };
     let arrival = Arrival {
         id: row,
-        metadata,
-        payload,
+        envelope,
         raw: None,
         admission,
         max_retries: settings.max_retries,
@@ -115,8 +114,7 @@ pub(super) fn quarantine(row: Uuid, entry: &Entry, reason: &str) -> Arrival {
     }
     Arrival {
         id: row,
-        metadata,
-        payload: Payload::empty(),
+        envelope: Envelope::from_parts(metadata, Payload::empty()),
         raw: Some(raw),
         admission: Admission::DeadLetter(message(&reason)),
         max_retries: 0,

@@ -29,15 +29,29 @@ pub(super) enum Attempt<U> {
     Settled(U, Settlement),
     /// The unit goes on without the row.
     HandedBack(U, BoxError),
+    /// The unit goes on, without anything that was done since the savepoint that the attempt shared.
+    Undone(U),
     /// The unit is lost; the row's own failure is known if it had one before.
     Lost(LossKind, BoxError, Option<Failure>),
 }
 
-/// Runs one call, or the rest of it, between a savepoint and its release.
+/// What an attempt's writes are taken back to when it fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Savepoint {
+    /// One of its own, released after it.
+    Own,
+    /// One that it sets and leaves to those after it.
+    First,
+    /// One that an attempt before it has set.
+    Shared,
+}
+
+/// Runs one call, or the rest of it, after a savepoint.
 pub(super) async fn attempt<Src, I>(
     engine: &Engine<Src, I>,
     mut unit: I::Unit,
     row: &Row,
+    savepoint: Savepoint,
     (delivery, reservation): (&Delivery<I>, Reservation<I::Unit>),
     call: impl Future<Output = Outcome>,
 ) -> Attempt<I::Unit>
@@ -45,10 +59,13 @@ where
     Src: Send + Sync + 'static,
     I: Inbox,
 {
-    if let Err(lost) = unit.savepoint().await {
+    if savepoint != Savepoint::Shared
+        && let Err(lost) = unit.savepoint().await
+    {
         return Attempt::Lost(lost.kind(), lost.into(), None);
     }
-    reservation.fill(unit);
+    let is_shared = savepoint != Savepoint::Own;
+    reservation.fill(unit, is_shared);
     let mut outcome = call.await;
     if let Err(error) = fail_point::reach(Point::InHandler).await {
         return Attempt::Lost(LossKind::Infrastructure, error.into(), None);
@@ -66,7 +83,14 @@ where
         return Attempt::Lost(kind, error, None);
     }
     let keep = matches!(outcome, Outcome::Processed) && writes != Writes::Failed;
-    match close(&mut unit, keep, writes).await {
+    let closed = if is_shared && (keep || writes == Writes::None) {
+        // Kept, or nothing to take back, as far as this attempt goes.
+        Ok(true)
+    } else {
+        close(&mut unit, keep, writes).await
+    };
+    match closed {
+        Ok(_) if is_shared && !keep && writes != Writes::None => return Attempt::Undone(unit),
         Ok(true) => {}
         Ok(false) => {
             outcome = Outcome::Failed(Failure::retry(
@@ -89,7 +113,7 @@ where
     }
 }
 
-/// Keeps or takes back the attempt's writes; `false` if they could not be kept.
+/// Keeps or takes back the writes since the savepoint; `false` if they could not be kept.
 async fn close<U: Unit>(unit: &mut U, keep: bool, writes: Writes) -> Result<bool, UnitLost> {
     if keep {
         return unit.release().await;
@@ -134,6 +158,8 @@ impl<Src, I: Inbox> Engine<Src, I> {
         let deadline = self.dispatcher.deadline(&metadata.event_type);
         let answer = async {
             tokio::select! {
+                // First the call: one that answers at once starts no timer.
+                biased;
                 answer = call => Outcome::of(answer),
                 () = delivery.slot().has_been_lent_for(deadline) => {
                     Outcome::Failed(Failure::retry(TimedOut::new(deadline)))

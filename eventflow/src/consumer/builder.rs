@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{
     Consumer, UnknownEvents, dispatcher::Dispatcher, engine::Engine, held::Held,
-    settings::Settings, vitals::Vitals,
+    optimism::Optimism, settings::Settings, vitals::Vitals,
 };
 use crate::{
     delivery::Delivery,
@@ -77,7 +77,7 @@ where
 
     /// How many entries are read, and rows claimed, at once. Default: 100; 1 to 10 000.
     ///
-    /// Two batches may wait in the process. Larger batches cost fewer round trips and more leases
+    /// Four batches may wait in the process. Larger batches cost fewer round trips and more leases
     /// to recover after a crash. After large entries fewer are read at once, about 4 MiB of them; the
     /// first read holds a whole batch in memory, however large its entries are: where producers are
     /// not trusted, the server's `proto-max-bulk-len` limits them.
@@ -97,6 +97,28 @@ where
     /// SQLite has one writer: more workers there only wait.
     pub fn workers(mut self, workers: usize) -> Self {
         self.settings.workers = workers;
+        self
+    }
+
+    /// Runs fresh events in the transaction that stores them: inserted, handled and settled by one commit,
+    /// and acknowledged after it. Default: off; they are stored and acknowledged first.
+    ///
+    /// For handlers that take a few milliseconds: one row is written per event instead of two, but the
+    /// stream is drained only as fast as the handlers are. What a batch is not done with soon goes on as
+    /// it does by default, and so does an entry that the stream delivers once more. The guarantee is the
+    /// same. See [the modes](crate::modes).
+    pub fn inline(mut self) -> Self {
+        self.settings.inline = true;
+        self
+    }
+
+    /// How many rows may be due before no more is read from the stream. Default: 10 000; 0 stores only
+    /// what the workers of this process have room for.
+    ///
+    /// While the workers are behind, events are stored to wait in the inbox, where they are safe from
+    /// the stream's trimming, and free for the workers of any process.
+    pub fn high_water_mark(mut self, rows: u32) -> Self {
+        self.settings.high_water_mark = rows;
         self
     }
 
@@ -213,6 +235,7 @@ where
                 settings,
                 holder,
                 held: Held::default(),
+                optimism: Optimism::default(),
                 counters: Arc::default(),
                 vitals,
                 due_changed: Notify::new(),

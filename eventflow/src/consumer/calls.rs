@@ -18,7 +18,10 @@ use std::{
 use tokio::task;
 
 use super::health::StuckCall;
-use crate::inbox::{Lease, Row};
+use crate::{
+    envelope::Envelope,
+    inbox::{Lease, Row},
+};
 
 /// How long beyond its limit a call may hold its thread, unless a lease is shorter.
 const LONGEST_GRACE: Duration = Duration::from_secs(5);
@@ -34,8 +37,7 @@ pub(super) struct RunningCalls {
 
 #[derive(Debug)]
 struct RunningCall {
-    event_id: String,
-    event_type: String,
+    event: Envelope,
     task: Option<task::Id>,
     /// How long the whole call may take.
     limit: Duration,
@@ -70,10 +72,8 @@ impl RunningCalls {
     /// Keeps an eye on the call of a row, which may take `limit`, for as long as what it answers
     /// lives.
     pub(super) fn watch(&self, row: &Row, limit: Duration) -> Watched<'_> {
-        let metadata = row.envelope.metadata();
         let running = Arc::new(RunningCall {
-            event_id: metadata.event_id.clone(),
-            event_type: metadata.event_type.clone(),
+            event: row.envelope.clone(),
             task: task::try_id(),
             limit,
             polled_since: Mutex::default(),
@@ -147,9 +147,10 @@ impl RunningCall {
 
     fn stuck(&self, grace: Duration) -> Option<StuckCall> {
         let held_for = self.held_for()?;
+        let metadata = self.event.metadata();
         (held_for > self.limit.saturating_add(grace)).then(|| StuckCall {
-            event_id: self.event_id.clone(),
-            event_type: self.event_type.clone(),
+            event_id: metadata.event_id.clone(),
+            event_type: metadata.event_type.clone(),
             held_for,
             recovering: false,
             in_service: self.in_service(),

@@ -1,6 +1,6 @@
 //! The end of a unit of work: its rows' next states, and the commit.
 
-use super::engine::Engine;
+use super::{engine::Engine, newborn::Newborn};
 use crate::{
     fail_point::{self, Point},
     inbox::{Inbox, Lease, Settlement, Status, Unit, UnitLost},
@@ -22,6 +22,42 @@ impl<E: Into<UnitLost>> From<E> for Uncommitted {
     }
 }
 
+/// Commits together: rows that the unit has inserted, their handlers' writes, and their next states.
+pub(super) async fn commit_newborn<Src, I>(
+    engine: &Engine<Src, I>,
+    mut unit: I::Unit,
+    settlements: &[Settlement],
+    newborn: Newborn,
+) -> Result<(), UnitLost>
+where
+    Src: Send + Sync + 'static,
+    I: Inbox,
+{
+    let committing = async {
+        fail_point::reach(Point::BeforeSettle).await?;
+        let amendments = newborn.amendments(settlements);
+        if !amendments.is_empty() {
+            unit.amend(&engine.holder, &amendments).await?;
+        }
+        fail_point::reach(Point::BeforeCommit).await?;
+        unit.commit().await?;
+        fail_point::reach(Point::AfterSettleCommit).await?;
+        Ok(())
+    };
+    match committing.await {
+        Ok(()) => {
+            newborn.committed(settlements, &engine.held);
+            let settled: Vec<Lease> = settlements.iter().map(|settled| settled.lease).collect();
+            engine.note_settled(settlements, &settled);
+            Ok(())
+        }
+        Err(lost) => {
+            newborn.lost(&engine.held);
+            Err(lost)
+        }
+    }
+}
+
 /// Commits together: the handlers' writes, and their rows' next states.
 pub(super) async fn commit<Src, I>(
     engine: &Engine<Src, I>,
@@ -36,7 +72,7 @@ where
         return Ok(unit.commit().await?);
     }
     fail_point::reach(Point::BeforeSettle).await?;
-    let settled = unit.settle(settlements).await?;
+    let settled = unit.settle(&engine.holder, settlements).await?;
     let overtaken = settlements.iter().find(|settlement| {
         settlement.status == Status::Processed && !settled.contains(&settlement.lease)
     });

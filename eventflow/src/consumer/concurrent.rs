@@ -1,7 +1,12 @@
 //! Events whose handlers take no transaction: they run side by side and hold no connection.
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
-use tokio::sync::mpsc;
+use std::time::Duration;
+
+use futures_util::{
+    StreamExt,
+    stream::{FuturesUnordered, Stream},
+};
+use tokio::{sync::mpsc, time::Instant};
 
 use super::{engine::Engine, outcome::Outcome};
 use crate::inbox::{Inbox, Row};
@@ -15,12 +20,47 @@ where
     Src: Send + Sync + 'static,
     I: Inbox,
 {
-    let at_once = rows.len().max(1);
+    if !rows.is_empty() {
+        finish(engine, calls(engine, rows)).await;
+    }
+}
+
+/// The calls of rows, which begin when they are asked for what has ended.
+pub(super) fn calls<Src, I>(
+    engine: &Engine<Src, I>,
+    rows: Vec<Row>,
+) -> FuturesUnordered<impl Future<Output = (Row, Outcome)> + Send>
+where
+    Src: Send + Sync + 'static,
+    I: Inbox,
+{
+    rows.into_iter().map(|row| run(engine, row)).collect()
+}
+
+/// The calls that end within a time.
+pub(super) async fn ended_within(
+    time: Duration,
+    calls: &mut (impl Stream<Item = (Row, Outcome)> + Unpin),
+) -> Vec<(Row, Outcome)> {
+    let until = Instant::now() + time;
+    let mut ended = Vec::new();
+    while let Ok(Some(call)) = tokio::time::timeout_at(until, calls.next()).await {
+        ended.push(call);
+    }
+    ended
+}
+
+/// Waits for calls and settles those that have ended, several at a time.
+pub(super) async fn finish<Src, I>(
+    engine: &Engine<Src, I>,
+    calls: impl Stream<Item = (Row, Outcome)> + Send,
+) where
+    Src: Send + Sync + 'static,
+    I: Inbox,
+{
+    const AT_ONCE: usize = 1_000;
+
     let (ended, mut waiting) = mpsc::unbounded_channel();
-    let calls = rows
-        .into_iter()
-        .map(|row| run(engine, row))
-        .collect::<FuturesUnordered<_>>();
     let calling = async move {
         calls
             .for_each(|call| {
@@ -33,8 +73,8 @@ where
     // Beside the calls: a database that does not answer must not use up the time of those that
     // still run.
     let settling = async {
-        let mut chunk = Vec::with_capacity(at_once);
-        while waiting.recv_many(&mut chunk, at_once).await > 0 {
+        let mut chunk = Vec::new();
+        while waiting.recv_many(&mut chunk, AT_ONCE).await > 0 {
             settle(engine, chunk.drain(..)).await;
         }
     };

@@ -9,13 +9,15 @@ use uuid::Uuid;
 use super::{
     Consumer, Report,
     due::claim_batch,
-    ingest::{acknowledge, store},
+    inline::run_inline,
+    lanes::{acknowledge, entries_of, note_trimmed},
     lease, recovery,
+    storing::{Storing, store},
     worker::run,
 };
 use crate::{
     error::Result,
-    inbox::{Due, Inbox, Row},
+    inbox::{Admission, Due, Inbox, Row},
     stream::{Batch, Source},
 };
 
@@ -134,12 +136,19 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
         if batch == Batch::default() {
             return Ok(false);
         }
-        let Some(stored) = store(engine, batch).await else {
+        if engine.settings.inline && !batch.redelivered {
+            run_inline(engine, batch).await;
+            return Ok(true);
+        }
+        note_trimmed(engine, &batch);
+        let entries = entries_of(&batch);
+        let mut storing = Storing::new(engine, &batch.entries, &Admission::Run);
+        let Some(rows) = store(engine, &mut storing).await else {
             return Ok(false);
         };
-        acknowledge(engine, &stored.entries).await;
-        seen.add(&stored.rows);
-        self.run_all(stored.rows).await;
+        acknowledge(engine, &entries).await;
+        seen.add(&rows);
+        self.run_all(rows).await;
         Ok(true)
     }
 
@@ -156,7 +165,7 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
     }
 
     async fn run_all(&self, rows: Vec<Row>) {
-        let shares = rows.chunks(self.engine.settings.rows_per_worker());
+        let shares = rows.chunks(rows.len().div_ceil(self.engine.settings.workers).max(1));
         join_all(shares.map(|share| run(&self.engine, share.to_vec()))).await;
     }
 }

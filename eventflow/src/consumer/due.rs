@@ -2,9 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::mpsc;
-
-use super::{engine::Engine, ingest::room, outage::Outage};
+use super::{
+    engine::Engine,
+    outage::Outage,
+    queue::{Feeder, Room},
+};
 use crate::{
     error::Result,
     fail_point::{self, Point},
@@ -17,7 +19,7 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 
 /// Claims due rows until the consumer stops. Sleeps until the next one is due, a row is scheduled
 /// in this process, or the poll interval is over: other processes schedule rows as well.
-pub(super) async fn claim<Src, I>(engine: Arc<Engine<Src, I>>, queue: mpsc::Sender<Row>)
+pub(super) async fn claim<Src, I>(engine: Arc<Engine<Src, I>>, feeder: Feeder)
 where
     Src: Send + Sync + 'static,
     I: Inbox,
@@ -25,7 +27,7 @@ where
     let mut outage = Outage::new("claiming due rows", &engine.vitals.database);
     let mut pause = SHORTEST_PAUSE;
     loop {
-        let Some(room) = room(&engine, &queue).await else {
+        let Some(room) = room(&engine, &feeder).await else {
             return;
         };
         match claim_batch(&engine, Due::Now).await {
@@ -46,7 +48,7 @@ where
                 outage.over();
                 pause = SHORTEST_PAUSE;
                 engine.held.add(&rows);
-                room.zip(rows).for_each(|(permit, row)| permit.send(row));
+                feeder.rows(room, rows).await;
             }
             Err(error) => {
                 drop(room);
@@ -55,6 +57,23 @@ where
                 }
             }
         }
+    }
+}
+
+/// Waits for room for a whole batch; `None` if the consumer stops.
+async fn room<Src, I>(engine: &Engine<Src, I>, feeder: &Feeder) -> Option<Room>
+where
+    Src: Send + Sync + 'static,
+    I: Inbox,
+{
+    let room = async {
+        engine.able_worker().await;
+        feeder.room(engine.settings.batch_size).await
+    };
+    tokio::select! {
+        biased;
+        () = engine.stopping.cancelled() => None,
+        room = room => Some(room),
     }
 }
 

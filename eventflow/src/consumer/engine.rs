@@ -7,8 +7,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     calls::Watched,
+    conflict::despite_conflicts,
     dispatcher::{Call, Dispatcher},
     held::Held,
+    optimism::Optimism,
     outage::Outage,
     report::Counters,
     settings::Settings,
@@ -18,7 +20,7 @@ use crate::{
     delivery::{Delivery, Reservation},
     error::{BoxError, chain},
     fail_point::{self, Point},
-    inbox::{Holder, Inbox, Lease, LossKind, Row, Settlement, Status, Unit, UnitLost},
+    inbox::{Holder, Inbox, Lease, LossKind, Row, Settlement, Status},
 };
 
 /// After which time a row runs again that was handed back because the infrastructure failed.
@@ -32,6 +34,7 @@ pub(super) struct Engine<Src, I: Inbox> {
     pub(super) settings: Settings,
     pub(super) holder: Holder,
     pub(super) held: Held,
+    pub(super) optimism: Optimism,
     pub(super) counters: Arc<Counters>,
     pub(super) vitals: Arc<Vitals>,
     /// A row was scheduled that may be due before the next poll.
@@ -65,6 +68,7 @@ impl<Src: Send + Sync + 'static, I: Inbox> Engine<Src, I> {
     ) -> Result<Call, BoxError> {
         let call = watched.wait_for(self.dispatcher.call(delivery));
         tokio::select! {
+            biased;
             call = call => call,
             () = self.stopping.cancelled() => {
                 Err("the consumer stopped before the service was ready".into())
@@ -118,8 +122,8 @@ impl<Src: Send + Sync + 'static, I: Inbox> Engine<Src, I> {
     ///
     /// A row whose release fails lapses, and runs again in the recovery lane: nothing is lost.
     pub(super) async fn put_back(&self, leases: Vec<Lease>, delay: Duration) -> u64 {
-        let released = self.inbox.release(leases.clone(), delay).await;
-        let released = released.unwrap_or_else(|error| {
+        let releasing = despite_conflicts(|| self.inbox.release(leases.clone(), delay));
+        let released = releasing.await.unwrap_or_else(|error| {
             tracing::warn!(
                 rows = leases.len(),
                 error = chain(&error),
@@ -165,12 +169,10 @@ impl<Src: Send + Sync + 'static, I: Inbox> Engine<Src, I> {
         }
     }
 
-    async fn try_settle(&self, settlements: &[Settlement]) -> Result<Vec<Lease>, UnitLost> {
-        let mut unit = self.inbox.begin().await?;
+    async fn try_settle(&self, settlements: &[Settlement]) -> crate::Result<Vec<Lease>> {
         fail_point::reach(Point::BeforeSettle).await?;
-        let settled = unit.settle(settlements).await?;
-        fail_point::reach(Point::BeforeCommit).await?;
-        unit.commit().await?;
+        let settling = self.inbox.settle(&self.holder, settlements);
+        let settled = self.vitals.database.ask(settling).await?;
         fail_point::reach(Point::AfterSettleCommit).await?;
         Ok(settled)
     }

@@ -21,12 +21,38 @@ struct Holding {
     task: Option<task::Id>,
     /// Its call has ended; the commit is to come.
     ended: bool,
+    /// Its unit has inserted it, so that there is no lease before the commit.
+    newborn: bool,
 }
 
 impl Held {
     pub(super) fn add(&self, rows: &[Row]) {
         let mut leases = self.lock();
         leases.extend(rows.iter().map(|row| (row.lease, Holding::default())));
+    }
+
+    /// Adds rows that the unit of the current task has inserted.
+    pub(super) fn add_newborn(&self, rows: &[Row]) {
+        let task = task::try_id();
+        let mut leases = self.lock();
+        leases.extend(rows.iter().map(|row| {
+            let holding = Holding {
+                task,
+                ended: false,
+                newborn: true,
+            };
+            (row.lease, holding)
+        }));
+    }
+
+    /// Notes that rows were committed with a lease.
+    pub(super) fn own(&self, leases: impl Iterator<Item = Lease>) {
+        let mut held = self.lock();
+        for lease in leases {
+            if let Some(holding) = held.get_mut(&lease) {
+                holding.newborn = false;
+            }
+        }
     }
 
     /// Notes that the current task runs these rows.
@@ -46,11 +72,19 @@ impl Held {
         }
     }
 
+    /// Notes that the calls of rows are to be made again.
+    pub(super) fn note_undone(&self, rows: &[Row]) {
+        let mut leases = self.lock();
+        for row in rows {
+            if let Some(holding) = leases.get_mut(&row.lease) {
+                holding.ended = false;
+            }
+        }
+    }
+
     /// The leases of rows whose calls have not ended.
     pub(super) fn to_run(&self) -> Vec<Lease> {
-        let leases = self.lock();
-        let to_run = leases.iter().filter(|(_, holding)| !holding.ended);
-        to_run.map(|(lease, _)| *lease).collect()
+        self.leases_of(|holding| !holding.ended)
     }
 
     pub(super) fn contains(&self, lease: Lease) -> bool {
@@ -66,23 +100,25 @@ impl Held {
 
     /// All leases.
     pub(super) fn all(&self) -> Vec<Lease> {
-        self.lock().keys().copied().collect()
+        self.leases_of(|_| true)
     }
 
     /// The leases of rows that wait for a worker.
     pub(super) fn waiting(&self) -> Vec<Lease> {
-        self.with_task(None)
+        self.leases_of(|holding| holding.task.is_none())
     }
 
     /// The leases of rows that one task runs.
     pub(super) fn of_task(&self, task: task::Id) -> Vec<Lease> {
-        self.with_task(Some(task))
+        self.leases_of(|holding| holding.task == Some(task))
     }
 
-    fn with_task(&self, task: Option<task::Id>) -> Vec<Lease> {
-        let leases = self.lock();
-        let with_task = leases.iter().filter(|(_, holding)| holding.task == task);
-        with_task.map(|(lease, _)| *lease).collect()
+    fn leases_of(&self, matches: impl Fn(&Holding) -> bool) -> Vec<Lease> {
+        let held = self.lock();
+        let leases = held
+            .iter()
+            .filter(|(_, holding)| !holding.newborn && matches(holding));
+        leases.map(|(lease, _)| *lease).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Lease, Holding>> {

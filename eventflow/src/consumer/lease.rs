@@ -4,8 +4,12 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::engine::Engine;
-use crate::{error::chain, inbox::Inbox};
+use super::{conflict::despite_conflicts, engine::Engine};
+use crate::{
+    error::chain,
+    fail_point::{self, Point},
+    inbox::Inbox,
+};
 
 /// Extends all leases each third of their length, until `done`: also while the consumer stops, as
 /// long as handlers run. Those of calls that never yield are left to lapse.
@@ -28,7 +32,12 @@ where
         if leases.is_empty() {
             continue;
         }
-        match engine.inbox.extend(&engine.holder, leases.clone()).await {
+        let extending = async {
+            fail_point::reach(Point::BeforeExtend).await?;
+            let extend = || engine.inbox.extend(&engine.holder, leases.clone());
+            despite_conflicts(extend).await
+        };
+        match extending.await {
             Ok(held) => {
                 let lost = leases.into_iter().filter(|lease| !held.contains(lease));
                 engine.held.remove(lost);

@@ -16,6 +16,7 @@ mod builder;
 mod calls;
 mod commit;
 mod concurrent;
+mod conflict;
 mod contact;
 mod dispatcher;
 mod drain;
@@ -25,10 +26,16 @@ mod handle;
 mod health;
 mod held;
 mod ingest;
+mod inline;
+mod intake;
+mod lanes;
 mod lease;
+mod newborn;
+mod optimism;
 mod outage;
 mod outcome;
 mod parked;
+mod queue;
 mod recovery;
 mod report;
 mod retention;
@@ -52,7 +59,12 @@ pub use self::{
     report::Report,
     settings::UnknownEvents,
 };
-use self::{engine::Engine, outage::Outage, vitals::Started, worker::Queue};
+use self::{
+    engine::Engine,
+    outage::Outage,
+    queue::{Feeder, Queue},
+    vitals::Started,
+};
 use crate::{
     delivery::Delivery,
     error::{Error, ErrorKind, Result},
@@ -240,21 +252,22 @@ async fn supervise<Src: Source, I: Inbox>(
 
 fn spawn_loops<Src: Source, I: Inbox>(engine: &Arc<Engine<Src, I>>) -> JoinSet<()> {
     let mut loops = JoinSet::new();
-    let (sender, queue) = Queue::new(engine.settings.batch_size);
+    let queue = Queue::new(engine.settings.batch_size, engine.settings.workers);
     let queue = Arc::new(queue);
+    let feeder = Feeder::new(&queue);
     let shared = || Arc::clone(engine);
     for _ in 0..engine.settings.workers {
         let working = worker::work(shared(), Arc::clone(&queue));
         loops.spawn(alive(engine, "worker", working));
     }
-    let taking_over = ingest::take_over(shared(), sender.clone());
+    let taking_over = ingest::take_over(shared(), feeder.clone());
     loops.spawn(alive(
         engine,
         "read",
-        ingest::read(shared(), sender.clone()),
+        ingest::read(shared(), feeder.clone()),
     ));
     loops.spawn(alive(engine, "take over", taking_over));
-    loops.spawn(alive(engine, "due", due::claim(shared(), sender)));
+    loops.spawn(alive(engine, "due", due::claim(shared(), feeder)));
     loops.spawn(alive(engine, "recovery", recovery::recover(shared())));
     loops.spawn(alive(engine, "retention", retention::purge(shared())));
     loops.spawn(alive(engine, "parked", parked::release(shared())));

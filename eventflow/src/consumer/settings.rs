@@ -38,6 +38,8 @@ pub(crate) struct Settings {
     pub(crate) batch_size: usize,
     pub(crate) block: Duration,
     pub(crate) workers: usize,
+    pub(crate) inline: bool,
+    pub(crate) high_water_mark: u32,
     pub(crate) max_retries: i32,
     pub(crate) backoff: Backoff,
     pub(crate) handler_timeout: Duration,
@@ -57,6 +59,8 @@ impl Settings {
             batch_size: 100,
             block: Duration::from_secs(2),
             workers: 4,
+            inline: false,
+            high_water_mark: 10_000,
             max_retries: 3,
             backoff: Backoff::DEFAULT,
             handler_timeout: DEFAULT_HANDLER_TIMEOUT,
@@ -71,11 +75,6 @@ impl Settings {
             unknown_events: UnknownEvents::DeadLetter,
             poll_interval: Duration::from_secs(1),
         }
-    }
-
-    /// How many rows a worker takes at once: a batch is shared among all workers.
-    pub(crate) fn rows_per_worker(&self) -> usize {
-        self.batch_size.div_ceil(self.workers).max(1)
     }
 
     pub(crate) fn check(&self) -> Result<()> {

@@ -10,9 +10,9 @@ use uuid::Uuid;
 use super::{
     arrival::{Content, Kind, admit, quarantine},
     engine::Engine,
+    outage::Outage,
 };
 use crate::{
-    envelope::Payload,
     error::{Error, ErrorKind, Result, chain},
     fail_point::{self, Point},
     inbox::{Admission, Arrival, Inbox, Insertion, Lease, Row},
@@ -51,9 +51,17 @@ impl Arriving<'_> {
         }
     }
 
+    /// Whether its row is not to run in this process.
+    fn is_kept(&self) -> bool {
+        match &self.content {
+            Content::Event(arrival) => arrival.admission != Admission::Run,
+            Content::Malformed(_) => true,
+        }
+    }
+
     fn bytes(&self) -> usize {
         match &self.content {
-            Content::Event(arrival) => arrival.payload.as_str().len(),
+            Content::Event(arrival) => arrival.envelope.payload().as_str().len(),
             Content::Malformed(_) => self.entry.bytes(),
         }
     }
@@ -68,7 +76,7 @@ pub(super) struct Storing<'b> {
     /// The last is stored next.
     parts: Vec<Vec<Arriving<'b>>>,
     /// Rows of this batch to run.
-    pub(super) rows: Vec<Row>,
+    rows: Vec<Row>,
     /// An insert was not answered, so what is a duplicate now may be its row.
     unanswered: bool,
     /// Duplicates that may be rows of an insert that was not answered.
@@ -76,13 +84,18 @@ pub(super) struct Storing<'b> {
 }
 
 impl<'b> Storing<'b> {
-    /// Sorts a batch; entries that need no row are done with it.
-    pub(super) fn new<Src, I: Inbox>(engine: &Engine<Src, I>, entries: &'b [Entry]) -> Self {
+    /// Sorts a batch, in which events with a handler enter by `admission`; entries that need no row are
+    /// done with it.
+    pub(super) fn new<Src, I: Inbox>(
+        engine: &Engine<Src, I>,
+        entries: &'b [Entry],
+        admission: &Admission,
+    ) -> Self {
         let routes = engine.dispatcher.routes();
         let mut arriving = Vec::with_capacity(entries.len());
         for entry in entries {
             let row = Uuid::now_v7();
-            match admit(row, entry, &engine.settings, &routes) {
+            match admit(row, entry, admission, &engine.settings, &routes) {
                 (kind, Some(content)) => arriving.push(Arriving {
                     entry,
                     kind,
@@ -101,7 +114,7 @@ impl<'b> Storing<'b> {
     }
 
     /// Stores what is left; after an error, which is none of the entries', the call is to be repeated.
-    pub(super) async fn store<Src, I>(&mut self, engine: &Engine<Src, I>) -> Result<()>
+    async fn store<Src, I>(&mut self, engine: &Engine<Src, I>) -> Result<()>
     where
         Src: Send + Sync + 'static,
         I: Inbox,
@@ -145,6 +158,30 @@ impl<'b> Storing<'b> {
         self.release_doubtful(engine).await
     }
 
+    /// The arrivals of a batch that one statement carries, none of which was tried before.
+    pub(super) fn whole(&self) -> Option<Vec<Arrival>> {
+        match self.parts.as_slice() {
+            [part] if !part.is_empty() => Some(part.iter().map(Arriving::arrival).collect()),
+            _ => None,
+        }
+    }
+
+    /// Notes that the whole batch is committed, but for these duplicates.
+    pub(super) fn note_whole<Src, I>(&mut self, engine: &Engine<Src, I>, duplicates: &[Uuid])
+    where
+        Src: Send + Sync + 'static,
+        I: Inbox,
+    {
+        for part in std::mem::take(&mut self.parts) {
+            self.count(engine, &part, duplicates);
+        }
+    }
+
+    /// Notes that a commit of the whole batch was not answered.
+    pub(super) fn note_unanswered(&mut self) {
+        self.unanswered = true;
+    }
+
     fn note<Src, I>(
         &mut self,
         engine: &Engine<Src, I>,
@@ -156,11 +193,23 @@ impl<'b> Storing<'b> {
     {
         engine.held.add(&insertion.rows);
         self.rows.extend(insertion.rows);
+        self.count(engine, stored, &insertion.duplicates);
+    }
+
+    fn count<Src, I>(
+        &mut self,
+        engine: &Engine<Src, I>,
+        stored: &[Arriving<'_>],
+        duplicates: &[Uuid],
+    ) where
+        Src: Send + Sync + 'static,
+        I: Inbox,
+    {
         for arriving in stored {
-            let is_new = !insertion.duplicates.contains(&arriving.row);
-            // No lease tells of a row that is not to run, but most likely the insert that was not
+            let is_new = !duplicates.contains(&arriving.row);
+            // No lease tells of a row that is not to run here, but most likely the insert that was not
             // answered has made it; of a malformed entry it has, for the row's name is the entry's.
-            let is_kept = matches!(arriving.kind, Kind::Malformed | Kind::Unknown);
+            let is_kept = arriving.is_kept();
             if is_new || (self.unanswered && is_kept) {
                 engine.note_arrival(arriving.entry, arriving.kind, arriving.reason());
             } else if self.unanswered {
@@ -193,6 +242,27 @@ impl<'b> Storing<'b> {
         engine.due_changed.notify_one();
         Ok(())
     }
+}
+
+/// Stores a batch, and gives its rows to run; `None` if the consumer stopped before the inbox took all
+/// of it: the entries stay pending at the server.
+pub(super) async fn store<Src, I>(
+    engine: &Engine<Src, I>,
+    storing: &mut Storing<'_>,
+) -> Option<Vec<Row>>
+where
+    Src: Send + Sync + 'static,
+    I: Inbox,
+{
+    let mut outage = Outage::new("storing a batch", &engine.vitals.database);
+    while let Err(error) = storing.store(engine).await {
+        if !outage.wait_unless(&engine.stopping, &error).await {
+            engine.hand_back(&storing.rows).await;
+            return None;
+        }
+    }
+    outage.over();
+    Some(std::mem::take(&mut storing.rows))
 }
 
 /// Cuts a batch into parts that a statement can carry; the first one is the last in the list.
@@ -239,11 +309,7 @@ async fn store_refused<'b, Src, I: Inbox>(
         entry, kind, row, ..
     } = *refused;
     if let Content::Event(arrival) = &refused.content {
-        let arrival = Arrival {
-            raw: Some(arrival.payload.as_str().as_bytes().to_vec()),
-            payload: Payload::empty(),
-            ..arrival.clone()
-        };
+        let arrival = arrival.clone().with_payload_as_bytes();
         match insert(engine, vec![arrival.clone()]).await {
             Err(error) if error.kind() != ErrorKind::Refused => return Err(error),
             Err(_) => {}

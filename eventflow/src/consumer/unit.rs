@@ -2,6 +2,7 @@
 //! next states. All of it commits together, or nothing.
 
 use std::{
+    collections::VecDeque,
     pin::{Pin, pin},
     task::Poll,
     time::Duration,
@@ -10,19 +11,20 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    attempt::{Attempt, attempt},
+    attempt::{Attempt, Savepoint, attempt},
     calls::Watched,
-    commit::{Uncommitted, commit},
+    commit::{Uncommitted, commit, commit_newborn},
     dispatcher::Call,
     engine::Engine,
+    newborn::Newborn,
     outcome::{self, Outcome},
 };
 use crate::{
     delivery::Delivery,
     error::{BoxError, chain},
     handler::Failure,
-    inbox::{Inbox, LossKind, Row, Settlement, UnitLost},
-    router::NotReady,
+    inbox::{Inbox, LossKind, Row, Settlement, Unit, UnitLost},
+    router::{NotReady, Route},
 };
 
 /// How long a transaction stays open for further events.
@@ -35,6 +37,14 @@ const RERUNS: u32 = 5;
 pub(super) struct UnitOfWork<'e, Src, I: Inbox> {
     engine: &'e Engine<Src, I>,
     open: Option<Open<I>>,
+    /// Rows that the open unit has inserted.
+    newborn: Option<Newborn>,
+    /// Such rows were lost with their unit: nothing of this work's rows is there any more.
+    lost_newborn: Option<LossKind>,
+    /// Events share one savepoint.
+    optimistic: bool,
+    /// Rows whose writes were taken back with another's: they run next, with savepoints.
+    undone: VecDeque<Row>,
     /// Rows of lost units, to run again one at a time.
     again: Vec<Row>,
     /// Rows to hand back.
@@ -57,6 +67,28 @@ struct Gathered {
     since: Instant,
     rows: Vec<Row>,
     settlements: Vec<Settlement>,
+    /// From which row on they share the savepoint that is set.
+    shared_from: Option<usize>,
+}
+
+impl Gathered {
+    fn new() -> Self {
+        Self {
+            since: Instant::now(),
+            rows: Vec::new(),
+            settlements: Vec::new(),
+            shared_from: None,
+        }
+    }
+
+    /// Takes out the rows that share a savepoint, which was rolled back to.
+    fn take_shared(&mut self) -> Vec<Row> {
+        let Some(from) = self.shared_from.take() else {
+            return Vec::new();
+        };
+        self.settlements.truncate(from);
+        self.rows.split_off(from)
+    }
 }
 
 /// What running one row came to.
@@ -71,17 +103,45 @@ enum Ran<U> {
     NotOpened(UnitLost),
 }
 
+/// What is left when the units of some rows have ended.
+pub(super) struct Finished {
+    /// Rows of lost units.
+    pub(super) again: Vec<Row>,
+    /// How rows were lost that their unit had inserted.
+    pub(super) lost_newborn: Option<LossKind>,
+}
+
 /// Runs rows whose handlers take the transaction.
 pub(super) async fn run_in_units<Src, I>(engine: &Engine<Src, I>, rows: Vec<Row>)
 where
     Src: Send + Sync + 'static,
     I: Inbox,
 {
-    let mut work = UnitOfWork::new(engine);
+    let mut work = UnitOfWork::new(engine, is_replay_safe(engine, &rows));
     for row in rows {
         work.run(row).await;
     }
-    let again = work.finish().await;
+    let Finished { again, .. } = work.finish().await;
+    run_again(engine, again).await;
+}
+
+/// Whether units of these rows may run without a savepoint for each: their handlers say so, and
+/// failures are rare.
+pub(super) fn is_replay_safe<Src, I: Inbox>(engine: &Engine<Src, I>, rows: &[Row]) -> bool {
+    let routes = engine.dispatcher.routes();
+    let is_replay_safe = |row: &Row| match routes.route(&row.envelope.metadata().event_type) {
+        Route::Handler(route) => route.replay_safe,
+        Route::Ignored | Route::Unknown => false,
+    };
+    rows.len() > 1 && rows.iter().all(is_replay_safe) && engine.optimism.holds()
+}
+
+/// Runs the rows of lost units that are still this process's, one at a time.
+pub(super) async fn run_again<Src, I>(engine: &Engine<Src, I>, again: Vec<Row>)
+where
+    Src: Send + Sync + 'static,
+    I: Inbox,
+{
     if !again.is_empty() {
         for row in engine.still_held(again).await {
             run_alone(engine, row).await;
@@ -90,16 +150,16 @@ where
 }
 
 /// Runs one row in a unit of its own: a loss is its own doing, a conflict, or an outage.
-pub(super) async fn run_alone<Src, I>(engine: &Engine<Src, I>, row: Row)
+async fn run_alone<Src, I>(engine: &Engine<Src, I>, row: Row)
 where
     Src: Send + Sync + 'static,
     I: Inbox,
 {
     let mut row = row;
     for _ in 0..RERUNS {
-        let mut work = UnitOfWork::new(engine);
+        let mut work = UnitOfWork::new(engine, false);
         work.run(row).await;
-        let mut again = work.finish().await;
+        let Finished { mut again, .. } = work.finish().await;
         let Some(lost) = again.pop() else {
             return;
         };
@@ -118,10 +178,14 @@ where
     Src: Send + Sync + 'static,
     I: Inbox,
 {
-    fn new(engine: &'e Engine<Src, I>) -> Self {
+    fn new(engine: &'e Engine<Src, I>, optimistic: bool) -> Self {
         Self {
             engine,
             open: None,
+            newborn: None,
+            lost_newborn: None,
+            optimistic,
+            undone: VecDeque::new(),
             again: Vec::new(),
             back: Vec::new(),
             apart: Vec::new(),
@@ -130,9 +194,57 @@ where
         }
     }
 
-    /// Runs one row, in the open unit or a new one.
-    async fn run(&mut self, row: Row) {
+    /// Begins with a unit that has inserted rows.
+    pub(super) fn with_newborn(
+        engine: &'e Engine<Src, I>,
+        unit: I::Unit,
+        newborn: Newborn,
+        optimistic: bool,
+    ) -> Self {
+        let gathered = Gathered::new();
+        Self {
+            open: Some(Open { unit, gathered }),
+            newborn: Some(newborn),
+            ..Self::new(engine, optimistic)
+        }
+    }
+
+    /// How rows were lost that the unit had inserted.
+    pub(super) fn lost_newborn(&self) -> Option<LossKind> {
+        self.lost_newborn
+    }
+
+    /// Runs one row, in the open unit or a new one, and those whose writes it has cost.
+    pub(super) async fn run(&mut self, row: Row) {
+        self.run_one(row).await;
+        self.run_undone().await;
+    }
+
+    async fn run_undone(&mut self) {
+        while let Some(row) = self.undone.pop_front() {
+            self.run_one(row).await;
+        }
+    }
+
+    /// Notes a call that has ended without the transaction.
+    pub(super) fn note_call(&mut self, row: Row, outcome: Outcome) {
         let engine = self.engine;
+        match (engine.settlement(&row, outcome), &mut self.open) {
+            (Ok(settlement), Some(Open { gathered, .. })) => {
+                engine.held.note_ended(row.lease);
+                gathered.settlements.push(settlement);
+                gathered.rows.push(row);
+            }
+            (Ok(settlement), None) => self.apart.push(settlement),
+            (Err(error), _) => self.hand_back(row, &error),
+        }
+    }
+
+    async fn run_one(&mut self, row: Row) {
+        let engine = self.engine;
+        if self.lost_newborn.is_some() {
+            return;
+        }
         if engine.stopping.is_cancelled() {
             self.back.push(row);
             return;
@@ -202,7 +314,7 @@ where
             }
             ended => ended,
         };
-        let Open { unit, gathered } = match self.open().await {
+        let Open { unit, mut gathered } = match self.open().await {
             Ok(open) => open,
             Err(lost) => return Ran::NotOpened(lost),
         };
@@ -217,7 +329,16 @@ where
                 None => call.await,
             }
         };
-        let attempt = attempt(engine, unit, row, (&delivery, reservation), rest).await;
+        let savepoint = match gathered.shared_from {
+            _ if !self.optimistic => Savepoint::Own,
+            Some(_) => Savepoint::Shared,
+            None => Savepoint::First,
+        };
+        if savepoint == Savepoint::First {
+            gathered.shared_from = Some(gathered.rows.len());
+        }
+        let lent = (&delivery, reservation);
+        let attempt = attempt(engine, unit, row, savepoint, lent, rest).await;
         Ran::Attempted(attempt, gathered)
     }
 
@@ -271,8 +392,17 @@ where
                 self.hand_back(row, &error);
                 unit
             }
+            Attempt::Undone(unit) => {
+                let mut undone = gathered.take_shared();
+                undone.push(row);
+                self.note_undone(undone);
+                unit
+            }
             Attempt::Lost(kind, error, failure) => {
                 let alone = gathered.rows.is_empty();
+                if self.lose_newborn(kind, &error) {
+                    return;
+                }
                 self.again.append(&mut gathered.rows);
                 self.lose(kind, &error, failure, row, alone);
                 return;
@@ -283,6 +413,35 @@ where
         if since.elapsed() >= UNIT_TIME {
             self.commit().await;
         }
+    }
+
+    /// Has rows run again whose writes were taken back, with a savepoint each.
+    fn note_undone(&mut self, undone: Vec<Row>) {
+        tracing::debug!(
+            rows = undone.len(),
+            "a failure took back the events of its unit; they run again with savepoints"
+        );
+        self.optimistic = false;
+        self.engine.optimism.note_failure();
+        self.engine.held.note_undone(&undone);
+        self.undone.extend(undone);
+    }
+
+    /// Notes that a unit was lost with rows that it had inserted, if it had.
+    fn lose_newborn(&mut self, kind: LossKind, error: &BoxError) -> bool {
+        let Some(newborn) = self.newborn.take() else {
+            return false;
+        };
+        newborn.lost(&self.engine.held);
+        self.note_newborn_lost(kind, error);
+        true
+    }
+
+    fn note_newborn_lost(&mut self, kind: LossKind, error: &BoxError) {
+        self.engine.note_unit_lost(kind, error);
+        self.lost_newborn = Some(kind);
+        self.undone.clear();
+        self.back.clear();
     }
 
     /// Decides what becomes of the row with which a unit was lost.
@@ -317,27 +476,64 @@ where
             Some(open) => Ok(open),
             None => Ok(Open {
                 unit: self.engine.inbox.begin().await?,
-                gathered: Gathered {
-                    since: Instant::now(),
-                    rows: Vec::new(),
-                    settlements: Vec::new(),
-                },
+                gathered: Gathered::new(),
             }),
         }
     }
 
     /// Settles and commits what is open.
-    async fn commit(&mut self) {
-        let Some(Open { unit, gathered }) = self.open.take() else {
+    pub(super) async fn commit(&mut self) {
+        let Some(Open { unit, mut gathered }) = self.open.take() else {
             return;
         };
-        let mut rows = gathered.rows;
-        let Err(Uncommitted { lost, overtaken }) =
-            commit(self.engine, unit, &gathered.settlements).await
-        else {
-            return;
+        let unit = match self.release_shared(unit, &mut gathered).await {
+            Ok(unit) => unit,
+            Err(lost) => return self.lose_at_commit(lost.into(), gathered.rows),
         };
+        let Gathered {
+            rows, settlements, ..
+        } = gathered;
+        let committed = match self.newborn.take() {
+            Some(newborn) => {
+                let committed = commit_newborn(self.engine, unit, &settlements, newborn).await;
+                if let Err(lost) = committed {
+                    self.note_newborn_lost(lost.kind(), &lost.into());
+                }
+                return;
+            }
+            None => commit(self.engine, unit, &settlements).await,
+        };
+        if let Err(uncommitted) = committed {
+            self.lose_at_commit(uncommitted, rows);
+        }
+    }
+
+    /// Keeps the writes of events that share a savepoint, unless one of them has swallowed an error.
+    async fn release_shared(
+        &mut self,
+        mut unit: I::Unit,
+        gathered: &mut Gathered,
+    ) -> Result<I::Unit, UnitLost> {
+        if gathered.shared_from.is_none() {
+            return Ok(unit);
+        }
+        if unit.release().await? {
+            gathered.shared_from = None;
+            self.engine.optimism.note_success();
+        } else {
+            // It was rolled back to, and is still set.
+            let undone = gathered.take_shared();
+            self.note_undone(undone);
+        }
+        Ok(unit)
+    }
+
+    fn lose_at_commit(&mut self, uncommitted: Uncommitted, mut rows: Vec<Row>) {
+        let Uncommitted { lost, overtaken } = uncommitted;
         let (kind, error) = (lost.kind(), lost.into());
+        if self.lose_newborn(kind, &error) {
+            return;
+        }
         if let Some(lease) = overtaken {
             rows.retain(|row| row.lease != lease);
         } else if rows.len() == 1
@@ -352,10 +548,16 @@ where
     }
 
     /// Commits, hands back what is to be handed back, and answers what is to run again.
-    async fn finish(mut self) -> Vec<Row> {
+    pub(super) async fn finish(mut self) -> Finished {
+        self.commit().await;
+        // The commit of events that share a savepoint may have taken them back.
+        self.run_undone().await;
         self.commit().await;
         self.engine.settle_apart(self.apart).await;
         self.engine.hand_back(&self.back).await;
-        self.again
+        Finished {
+            again: self.again,
+            lost_newborn: self.lost_newborn,
+        }
     }
 }

@@ -1,51 +1,34 @@
-//! Workers: take rows from the queue and run them as their routes say.
+//! Workers: take work from the queue and run it as its routes say.
 
 use std::sync::Arc;
 
-use tokio::sync::{Mutex, mpsc};
-
 use super::{
-    arrival::unknown_reason, concurrent::run_concurrently, engine::Engine, outcome,
-    settings::UnknownEvents, unit::run_in_units,
+    arrival::unknown_reason,
+    concurrent::run_concurrently,
+    engine::Engine,
+    inline::run_inline,
+    outcome,
+    queue::{Queue, Work},
+    settings::UnknownEvents,
+    unit::run_in_units,
 };
 use crate::{
     inbox::{Inbox, Row, Settlement, Status},
     router::Route,
+    stream::{Batch, Source},
 };
 
-/// The rows that wait in this process for a worker. All of them are leased.
-pub(super) struct Queue {
-    rows: Mutex<mpsc::Receiver<Row>>,
-}
-
-impl Queue {
-    /// A queue with room for two batches: one that is being read, one that is being claimed.
-    pub(super) fn new(batch_size: usize) -> (mpsc::Sender<Row>, Self) {
-        let (sender, receiver) = mpsc::channel(batch_size * 2);
-        let rows = Mutex::new(receiver);
-        (sender, Self { rows })
-    }
-
-    /// Takes up to `limit` rows, waiting for the first; none if the senders are gone.
-    async fn take(&self, limit: usize) -> Vec<Row> {
-        let mut rows = Vec::with_capacity(limit);
-        self.rows.lock().await.recv_many(&mut rows, limit).await;
-        rows
-    }
-}
-
-/// Runs what is in the queue until its senders are gone.
+/// Works off the queue until nobody feeds it.
 pub(super) async fn work<Src, I>(engine: Arc<Engine<Src, I>>, queue: Arc<Queue>)
 where
-    Src: Send + Sync + 'static,
+    Src: Source,
     I: Inbox,
 {
-    loop {
-        let rows = queue.take(engine.settings.rows_per_worker()).await;
-        if rows.is_empty() {
-            return;
+    while let Some(work) = queue.take().await {
+        match work {
+            Work::Rows(rows) => run(&engine, rows).await,
+            Work::Fresh(batch) => run_fresh(&engine, batch).await,
         }
-        run(&engine, rows).await;
     }
 }
 
@@ -74,12 +57,30 @@ where
     }
 }
 
-async fn run_by_route<Src, I>(engine: &Engine<Src, I>, rows: Vec<Row>)
+/// As [`run`], for a batch that no row exists of yet.
+async fn run_fresh<Src, I>(engine: &Arc<Engine<Src, I>>, batch: Batch)
+where
+    Src: Source,
+    I: Inbox,
+{
+    let task = tokio::spawn({
+        let engine = Arc::clone(engine);
+        async move { run_inline(&engine, batch).await }
+    });
+    if let Err(error) = task.await {
+        tracing::error!(
+            %error,
+            "a worker's task ended early; its events come again from the stream, or run when their leases have lapsed"
+        );
+    }
+}
+
+pub(super) async fn run_by_route<Src, I>(engine: &Engine<Src, I>, rows: Vec<Row>)
 where
     Src: Send + Sync + 'static,
     I: Inbox,
 {
-    let mut transactional = Vec::new();
+    let mut transactional = Vec::with_capacity(rows.len());
     let mut concurrent = Vec::new();
     let mut settled = Vec::new();
     for row in rows {

@@ -17,7 +17,7 @@ use std::{
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 
-use self::slot::{Place, roll_back};
+use self::slot::{Loan, Place, roll_back};
 pub(crate) use self::slot::{Reservation, Slot, Writes};
 use crate::{
     envelope::{Envelope, Metadata},
@@ -111,14 +111,19 @@ impl<I: Inbox> Delivery<I> {
     /// Dropping the future or the transaction takes the writes back, the handler's too.
     pub async fn transaction(&self) -> Result<Transaction<I>, Failure> {
         let mut transaction = self.lend().await?;
-        let Some(Place::Open { unit, writes }) = transaction.place.as_deref_mut() else {
+        let Some(Place::Open {
+            unit,
+            is_shared,
+            writes,
+        }) = transaction.place.as_deref_mut()
+        else {
             return Err(Failure::retry(NoTransaction));
         };
         transaction.follows_handler = *writes == Writes::Handled;
         match *writes {
             Writes::None | Writes::Handled => *writes = Writes::Unfinished,
             Writes::Kept => return Err(Failure::retry(AlreadyKept)),
-            Writes::Failed | Writes::Unfinished => roll_back(unit, writes).await?,
+            Writes::Failed | Writes::Unfinished => roll_back(unit, *is_shared, writes).await?,
         }
         Ok(transaction)
     }
@@ -153,11 +158,16 @@ impl<I: Inbox> Delivery<I> {
             return Ok(Transaction {
                 place: None,
                 follows_handler: false,
-                over: Arc::clone(&self.inner.slot.over),
+                loan: Arc::clone(&self.inner.slot.loan),
             });
         }
         let mut transaction = self.lend().await?;
-        let Some(Place::Open { unit, writes }) = transaction.place.as_deref_mut() else {
+        let Some(Place::Open {
+            unit,
+            is_shared,
+            writes,
+        }) = transaction.place.as_deref_mut()
+        else {
             return Err(Failure::retry(NoTransaction));
         };
         match *writes {
@@ -165,7 +175,7 @@ impl<I: Inbox> Delivery<I> {
             Writes::Kept => return Err(Failure::retry(AlreadyKept)),
             // A call that is repeated.
             Writes::Handled | Writes::Failed | Writes::Unfinished => {
-                roll_back(unit, writes).await?;
+                roll_back(unit, *is_shared, writes).await?;
             }
         }
         Ok(transaction)
@@ -174,17 +184,17 @@ impl<I: Inbox> Delivery<I> {
     /// Waits for the unit, and asks the engine for it.
     async fn lend(&self) -> Result<Transaction<I>, Failure> {
         let slot = &self.inner.slot;
-        slot.wanted.notify_one();
-        let over = Arc::clone(&slot.over);
+        slot.loan.want();
+        let loan = Arc::clone(&slot.loan);
         let lock = Arc::clone(&slot.place).lock_owned();
         let mut place = self.wait_for(lock).await;
-        if over.load(Ordering::Acquire) {
+        if loan.is_over() {
             *place = Place::Vacant;
         }
         Ok(Transaction {
             place: Some(place),
             follows_handler: false,
-            over,
+            loan,
         })
     }
 }
@@ -213,14 +223,13 @@ pub struct Transaction<I: Inbox> {
     place: Option<OwnedMutexGuard<Place<I::Unit>>>,
     /// It goes on from the writes of a handler that succeeded.
     follows_handler: bool,
-    /// The consumer has given the attempt up.
-    over: Arc<AtomicBool>,
+    loan: Arc<Loan>,
 }
 
 /// Closes the connection at once if the consumer no longer waits for it.
 impl<I: Inbox> Drop for Transaction<I> {
     fn drop(&mut self) {
-        if self.over.load(Ordering::Acquire)
+        if self.loan.is_over()
             && let Some(place) = self.place.as_deref_mut()
         {
             *place = Place::Vacant;

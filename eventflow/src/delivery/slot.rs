@@ -21,27 +21,47 @@ use crate::{
 /// Where the engine puts the open unit for the time of one attempt.
 pub(crate) struct Slot<U> {
     pub(super) place: Arc<Mutex<Place<U>>>,
+    pub(super) loan: Arc<Loan>,
+}
+
+/// What is known of the unit while someone else has it.
+#[derive(Default)]
+pub(super) struct Loan {
     /// The attempt is over for the engine, though someone still holds the transaction.
-    pub(super) over: Arc<AtomicBool>,
+    over: AtomicBool,
     /// Someone waits for the unit.
-    pub(super) wanted: Notify,
+    wanted: Notify,
     /// When the unit came.
-    lent_at: Arc<OnceLock<Instant>>,
+    lent_at: OnceLock<Instant>,
+}
+
+impl Loan {
+    /// Asks the engine for the unit.
+    pub(super) fn want(&self) {
+        self.wanted.notify_one();
+    }
+
+    /// Whether the engine has given the attempt up.
+    pub(super) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
+    }
 }
 
 /// The engine's word that a unit will come.
 pub(crate) struct Reservation<U> {
     place: Option<OwnedMutexGuard<Place<U>>>,
-    lent_at: Arc<OnceLock<Instant>>,
+    loan: Arc<Loan>,
 }
 
 impl<U> Reservation<U> {
-    /// Lends the unit, which must stand right after a savepoint, to the attempt.
-    pub(crate) fn fill(mut self, unit: U) {
-        self.lent_at.get_or_init(Instant::now);
+    /// Lends the unit, which must stand right after a savepoint, to the attempt. If other attempts share
+    /// it, what this one has written cannot be taken back alone.
+    pub(crate) fn fill(mut self, unit: U, is_shared: bool) {
+        self.loan.lent_at.get_or_init(Instant::now);
         if let Some(place) = self.place.as_deref_mut() {
             *place = Place::Open {
                 unit,
+                is_shared,
                 writes: Writes::None,
             };
         }
@@ -50,7 +70,11 @@ impl<U> Reservation<U> {
 
 pub(super) enum Place<U> {
     Vacant,
-    Open { unit: U, writes: Writes },
+    Open {
+        unit: U,
+        is_shared: bool,
+        writes: Writes,
+    },
 }
 
 /// What the calls of this attempt have left in the transaction since its savepoint.
@@ -72,9 +96,7 @@ impl<U: Unit> Slot<U> {
     pub(super) fn vacant() -> Self {
         Self {
             place: Arc::new(Mutex::new(Place::Vacant)),
-            over: Arc::default(),
-            wanted: Notify::new(),
-            lent_at: Arc::default(),
+            loan: Arc::default(),
         }
     }
 
@@ -82,20 +104,20 @@ impl<U: Unit> Slot<U> {
     pub(super) fn reserve(&self) -> Reservation<U> {
         Reservation {
             place: Arc::clone(&self.place).try_lock_owned().ok(),
-            lent_at: Arc::clone(&self.lent_at),
+            loan: Arc::clone(&self.loan),
         }
     }
 
     /// Waits until someone asks for the unit.
     pub(crate) async fn wanted(&self) {
-        self.wanted.notified().await;
+        self.loan.wanted.notified().await;
     }
 
     /// Waits this long, and as long after the unit has come: a call's time is not used up while the
     /// database opens it.
     pub(crate) async fn has_been_lent_for(&self, time: Duration) {
         tokio::time::sleep(time).await;
-        if let Some(lent_at) = self.lent_at.get() {
+        if let Some(lent_at) = self.loan.lent_at.get() {
             tokio::time::sleep_until(*lent_at + time).await;
         }
     }
@@ -107,20 +129,91 @@ impl<U: Unit> Slot<U> {
     pub(crate) async fn empty(&self, patience: Duration) -> Result<(U, Writes), UnitLost> {
         let place = tokio::time::timeout(patience, self.place.lock()).await;
         let Ok(mut place) = place else {
-            self.over.store(true, Ordering::Release);
+            self.loan.over.store(true, Ordering::Release);
             return Err(UnitLost::still_in_use());
         };
         let place = std::mem::replace(&mut *place, Place::Vacant);
         match place {
-            Place::Open { unit, writes } => Ok((unit, writes)),
+            Place::Open { unit, writes, .. } => Ok((unit, writes)),
             Place::Vacant => Err(UnitLost::still_in_use()),
         }
     }
 }
 
 /// Takes back what a call has left since the savepoint. One that is cut is repeated by the next.
-pub(super) async fn roll_back<U: Unit>(unit: &mut U, writes: &mut Writes) -> Result<(), Failure> {
+///
+/// Others' writes would go with it where the savepoint is shared: then the engine takes all of it back,
+/// and runs the attempt again with a savepoint of its own.
+pub(super) async fn roll_back<U: Unit>(
+    unit: &mut U,
+    is_shared: bool,
+    writes: &mut Writes,
+) -> Result<(), Failure> {
+    if is_shared {
+        return Err(Failure::dead_letter(
+            "the event runs again with a savepoint of its own",
+        ));
+    }
     let interrupt = *writes == Writes::Unfinished;
     *writes = Writes::Unfinished;
     unit.rollback(interrupt).await.map_err(Failure::retry)
+}
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests {
+    use std::pin::pin;
+
+    use super::*;
+    use crate::{
+        error::BoxError,
+        inbox::{Inbox as _, SqliteInbox},
+    };
+
+    const TIME: Duration = Duration::from_secs(30);
+
+    /// How long a deadline of `TIME` lasts for a call whose unit comes so long after its first
+    /// poll. It is not polled again before that: its task opens the unit.
+    async fn deadline(lent_after: Option<Duration>) -> Result<Duration, BoxError> {
+        let unit = SqliteInbox::in_memory().await?.begin().await?;
+        let slot = Slot::vacant();
+        let reservation = slot.reserve();
+        tokio::time::pause();
+        let began = Instant::now();
+
+        let mut over = pin!(slot.has_been_lent_for(TIME));
+        assert!(futures_util::poll!(over.as_mut()).is_pending());
+        if let Some(lent_after) = lent_after {
+            tokio::time::advance(lent_after).await;
+            reservation.fill(unit);
+        }
+        over.await;
+
+        Ok(began.elapsed())
+    }
+
+    /// Whether these are the same to the millisecond, to which timers are rounded up.
+    fn is_about(time: Duration, expected: Duration) -> bool {
+        (expected..=expected + Duration::from_millis(1)).contains(&time)
+    }
+
+    #[tokio::test]
+    async fn a_deadline_counts_from_the_lending_that_comes_after_it_would_be_over() {
+        let lasted = deadline(Some(TIME * 2)).await.unwrap();
+
+        assert!(is_about(lasted, TIME * 3), "{lasted:?}");
+    }
+
+    #[tokio::test]
+    async fn a_deadline_counts_from_the_lending_that_comes_before_it_would_be_over() {
+        let lasted = deadline(Some(TIME / 3)).await.unwrap();
+
+        assert!(is_about(lasted, TIME / 3 + TIME), "{lasted:?}");
+    }
+
+    #[tokio::test]
+    async fn a_deadline_of_what_is_never_lent_counts_from_the_calls_begin() {
+        let lasted = deadline(None).await.unwrap();
+
+        assert!(is_about(lasted, TIME), "{lasted:?}");
+    }
 }

@@ -6,6 +6,8 @@
 mod payload;
 pub mod wire;
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
@@ -38,7 +40,7 @@ pub struct Metadata {
     pub attempt: u32,
 }
 
-/// An event as it travels: its metadata and its payload.
+/// An event as it travels: its metadata and its payload. Cloning is cheap.
 ///
 /// # Examples
 /// ```
@@ -59,7 +61,7 @@ pub struct Metadata {
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope {
-    metadata: Metadata,
+    metadata: Arc<Metadata>,
     payload: Payload,
 }
 
@@ -74,7 +76,7 @@ impl Envelope {
         let payload = event.encode()?;
         let id = Uuid::now_v7();
         Ok(Self {
-            metadata: Metadata {
+            metadata: Arc::new(Metadata {
                 event_id: id.to_string(),
                 event_type: E::TYPE.to_owned(),
                 aggregate_id: event.aggregate_id().unwrap_or(id),
@@ -84,70 +86,81 @@ impl Envelope {
                 traceparent: None,
                 stream_id: None,
                 attempt: 1,
-            },
+            }),
             payload,
         })
     }
 
-    pub(crate) fn from_parts(metadata: Metadata, payload: Payload) -> Self {
-        Self { metadata, payload }
+    /// Puts an event together again, as to publish a dead letter once more with its payload mended.
+    pub fn from_parts(metadata: Metadata, payload: Payload) -> Self {
+        Self {
+            metadata: Arc::new(metadata),
+            payload,
+        }
     }
 
-    pub(crate) fn into_parts(self) -> (Metadata, Payload) {
-        (self.metadata, self.payload)
+    /// The same event with its payload as a column gives it back.
+    pub(crate) fn with_payload(self, payload: Payload) -> Self {
+        Self { payload, ..self }
+    }
+
+    fn metadata_mut(&mut self) -> &mut Metadata {
+        Arc::make_mut(&mut self.metadata)
     }
 
     /// Names the event: a producer that may publish twice gives the same id both times.
     #[must_use]
     pub fn with_event_id(mut self, event_id: impl Into<String>) -> Self {
-        self.metadata.event_id = event_id.into();
+        self.metadata_mut().event_id = event_id.into();
         self
     }
 
     /// Names the aggregate.
     #[must_use]
     pub fn with_aggregate_id(mut self, aggregate_id: Uuid) -> Self {
-        self.metadata.aggregate_id = aggregate_id;
+        self.metadata_mut().aggregate_id = aggregate_id;
         self
     }
 
     /// Sets when it happened.
     #[must_use]
     pub fn with_occurred_on(mut self, occurred_on: DateTime<Utc>) -> Self {
-        self.metadata.occurred_on = occurred_on;
+        self.metadata_mut().occurred_on = occurred_on;
         self
     }
 
     /// Names the conversation.
     #[must_use]
     pub fn with_correlation_id(mut self, correlation_id: impl Into<String>) -> Self {
-        self.metadata.correlation_id = Some(correlation_id.into());
+        self.metadata_mut().correlation_id = Some(correlation_id.into());
         self
     }
 
     /// Names the event or command that caused this one.
     #[must_use]
     pub fn with_causation_id(mut self, causation_id: impl Into<String>) -> Self {
-        self.metadata.causation_id = Some(causation_id.into());
+        self.metadata_mut().causation_id = Some(causation_id.into());
         self
     }
 
     /// Sets the W3C trace context, as `00-<trace id>-<span id>-01`.
     #[must_use]
     pub fn with_traceparent(mut self, traceparent: impl Into<String>) -> Self {
-        self.metadata.traceparent = Some(traceparent.into());
+        self.metadata_mut().traceparent = Some(traceparent.into());
         self
     }
 
     /// Marks the event as caused by the one being handled: same conversation, its id as the cause.
     #[must_use]
     pub fn caused_by(mut self, cause: &Metadata) -> Self {
-        self.metadata.causation_id = Some(cause.event_id.clone());
-        self.metadata.correlation_id = cause
+        self.metadata_mut().causation_id = Some(cause.event_id.clone());
+        self.metadata_mut().correlation_id = cause
             .correlation_id
             .clone()
             .or_else(|| Some(cause.event_id.clone()));
-        self.metadata.traceparent.clone_from(&cause.traceparent);
+        self.metadata_mut()
+            .traceparent
+            .clone_from(&cause.traceparent);
         self
     }
 

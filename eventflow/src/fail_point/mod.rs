@@ -1,4 +1,4 @@
-//! Named points inside the engine at which a test makes the process abort, stall or fail.
+//! Named points inside the engine at which a test makes the process abort, panic, stall or fail.
 //!
 //! Only with the feature `fail-points`, which no release build has; without it a point is nothing.
 //! What happens where is said by the environment variable `EVENTFLOW_FAIL`, whose format is
@@ -45,6 +45,8 @@ points! {
     AfterAck = "after_ack",
     /// Waiting rows are claimed; no worker has them yet.
     AfterClaim = "after_claim",
+    /// Leases of rows that wait or run are about to be extended. This happens over and over.
+    BeforeExtend = "before_extend",
     /// A handler has answered; its writes are in the open transaction, above their savepoint.
     InHandler = "in_handler",
     /// The handlers' writes are in the open transaction, their rows' next states are not.

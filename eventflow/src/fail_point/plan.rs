@@ -2,6 +2,7 @@
 //! `point=action[@first][*times]`, any number of them, joined by commas.
 //!
 //! - `after_commit=abort`: ends the process, with no destructor run.
+//! - `before_extend=panic`: ends the task, as a bug in it would.
 //! - `before_ack=stall`: never gets past the point.
 //! - `after_insert=fail*2`: fails with an error that passes, the first two times.
 //! - `after_read=abort@3`: acts from the third time on; `@3*1` the third time only.
@@ -38,6 +39,7 @@ struct Rule {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Action {
     Abort,
+    Panic,
     Stall,
     Fail,
 }
@@ -62,6 +64,7 @@ impl Plan {
         rules.collect::<Result<_, _>>().map(|rules| Self { rules })
     }
 
+    #[allow(clippy::panic, reason = "a test may want to see what a panic does")]
     pub(super) async fn reach(&self, point: Point) -> Result<(), Error> {
         for rule in self.rules.iter().filter(|rule| rule.point == point) {
             if !rule.acts_now() {
@@ -71,6 +74,7 @@ impl Plan {
             tracing::error!(point, ?action, "fail point");
             match action {
                 Action::Abort => std::process::abort(),
+                Action::Panic => panic!("fail point `{point}`"),
                 Action::Stall => std::future::pending().await,
                 Action::Fail => {
                     let message = format!("fail point `{point}`");
@@ -101,11 +105,12 @@ impl Rule {
         let (action, first) = number(action, '@', 1)?;
         let action = match action {
             "abort" => Action::Abort,
+            "panic" => Action::Panic,
             "stall" => Action::Stall,
             "fail" => Action::Fail,
             _ => {
                 return Err(format!(
-                    "there is no action `{action}`; there are abort, stall, fail"
+                    "there is no action `{action}`; there are abort, panic, stall, fail"
                 ));
             }
         };
@@ -191,6 +196,14 @@ mod tests {
 
         assert!(error.is_transient());
         assert_eq!(error.to_string(), "fail point `after_read`");
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "fail point `before_extend`")]
+    async fn a_panic_names_its_point() {
+        let plan = Plan::parse("before_extend=panic").unwrap();
+
+        _ = plan.reach(Point::BeforeExtend).await;
     }
 
     #[tokio::test(start_paused = true)]

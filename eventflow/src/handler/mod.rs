@@ -39,6 +39,9 @@ pub trait Handler: Send + Sync + 'static {
     /// Whether any parameter is the transaction.
     const TRANSACTIONAL: bool;
 
+    /// Whether it has no effects outside its transaction that a second run would repeat.
+    const REPLAY_SAFE: bool = false;
+
     /// After which time one call is cut; `None` takes the consumer's (30 s).
     const TIMEOUT: Option<Duration> = None;
 

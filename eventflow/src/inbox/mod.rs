@@ -18,7 +18,7 @@
 
 pub mod backoff;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
-mod batch;
+mod columns;
 pub(crate) mod database_error;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod identifier;
@@ -98,10 +98,8 @@ pub struct Arrival {
     /// The id of its row. Stays the same when the insert has to be tried again, so that a row whose
     /// insert was not answered is known again.
     pub id: Uuid,
-    /// What is known about it.
-    pub metadata: Metadata,
-    /// Its payload.
-    pub payload: Payload,
+    /// The event.
+    pub envelope: Envelope,
     /// The bytes that are kept beside the payload: those of an entry that could not be read, or a
     /// payload that the column does not take, which then is `{}`.
     pub raw: Option<Vec<u8>>,
@@ -111,11 +109,25 @@ pub struct Arrival {
     pub max_retries: i32,
 }
 
+impl Arrival {
+    /// Keeps the payload beside its column, which does not take it.
+    pub(crate) fn with_payload_as_bytes(self) -> Self {
+        let payload = self.envelope.payload().as_str().as_bytes();
+        Self {
+            raw: Some(payload.to_vec()),
+            envelope: self.envelope.with_payload(Payload::empty()),
+            ..self
+        }
+    }
+}
+
 /// The state in which an arrival enters the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admission {
     /// `processing`, leased to the inserting holder.
     Run,
+    /// `pending`, due at once: for whichever worker has room first.
+    Wait,
     /// `pending` with no next run, until a consumer that knows the type releases it.
     Park,
     /// `dead_letter` with this reason.
@@ -198,7 +210,8 @@ pub enum Recovery {
 pub struct Settlement {
     /// The claim; a row whose token moved on is left alone.
     pub lease: Lease,
-    /// The next state: `Processed`, `Failed`, `DeadLetter`, or `Pending` to park it.
+    /// The next state: `Processed`, `Failed`, `DeadLetter`, `Pending` to park it, or `Processing` for a
+    /// row that its unit has inserted and that is to run later, leased to the holder.
     pub status: Status,
     /// Failed runs so far, this one included.
     pub retry_count: i32,
@@ -330,8 +343,22 @@ pub trait Inbox: sealed::Sealed + Clone + fmt::Debug + Send + Sync + 'static {
         delay: Duration,
     ) -> impl Future<Output = Result<u64, Error>> + Send;
 
+    /// Writes the next states of rows that no unit of work has; answers the claims that held.
+    fn settle(
+        &self,
+        holder: &Holder,
+        settlements: &[Settlement],
+    ) -> impl Future<Output = Result<Vec<Lease>, Error>> + Send;
+
     /// Opens a unit of work.
     fn begin(&self) -> impl Future<Output = Result<Self::Unit, UnitLost>> + Send;
+
+    /// Counts the rows that are due, up to `limit`.
+    fn backlog(
+        &self,
+        consumer: &str,
+        limit: u32,
+    ) -> impl Future<Output = Result<u64, Error>> + Send;
 
     /// How long until the next waiting row is due; `None` if none waits.
     fn next_due(

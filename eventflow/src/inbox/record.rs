@@ -3,77 +3,43 @@
 use std::{collections::HashMap, time::Duration};
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
     envelope::{Envelope, Metadata, Payload, wire::MALFORMED},
-    inbox::{Arrival, DeadLetter, Insertion, Lease, Recovery, Row, Status},
+    inbox::{
+        Admission, Arrival, DeadLetter, Insertion, Lease, Recovery, Row, Status,
+        columns::traceparent_in,
+    },
 };
 
-/// Every column that the statements of either database name.
-pub(crate) const COLUMNS: [&str; 24] = [
-    "id",
-    "event_id",
-    "stream_id",
-    "event_type",
-    "aggregate_id",
-    "correlation_id",
-    "occurred_on",
-    "payload",
-    "status",
-    "retry_count",
-    "max_retries",
-    "received_at",
-    "processed_at",
-    "next_retry_at",
-    "error_message",
-    "last_error_at",
-    "causation_id",
-    "headers",
-    "raw",
-    "consumer",
-    "locked_by",
-    "locked_until",
-    "lock_token",
-    "recovering",
-];
-
-/// Column `headers`: what travels beside the event.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Headers {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    traceparent: Option<String>,
-}
-
-/// Writes column `headers`; `None` if there is nothing to write.
-pub(crate) fn headers_of(metadata: &Metadata) -> Option<String> {
-    let traceparent = Some(metadata.traceparent.clone()?);
-    serde_json::to_string(&Headers { traceparent }).ok()
-}
-
-/// What the column `stream_id` holds, which is never null: Python writes the empty text.
-pub(crate) fn stream_id_of(arrival: &Arrival) -> String {
-    arrival.metadata.stream_id.clone().unwrap_or_default()
-}
-
-/// Replaces NUL, which Postgres's text cannot hold, so that both databases store the same.
-pub(crate) fn storable(message: &str) -> String {
-    message.replace('\0', "\u{fffd}")
-}
-
-/// Sorts the rows that an insert of these ids answered.
-pub(crate) fn insertion(ids: Vec<Uuid>, entered: Vec<(String, Record)>) -> Insertion {
-    let mut by_id: HashMap<Uuid, (String, Record)> = entered
-        .into_iter()
-        .map(|entered| (entered.1.id, entered))
-        .collect();
+/// Sorts the arrivals of an insert by whether they entered, in their order. `entered` tells which did,
+/// and the payload as the column gives it back if that differs from what arrived.
+pub(crate) fn insertion(
+    arrivals: Vec<Arrival>,
+    mut entered: HashMap<Uuid, Option<String>>,
+) -> Insertion {
     let mut insertion = Insertion::default();
-    for id in ids {
-        match by_id.remove(&id) {
+    for arrival in arrivals {
+        let Arrival { id, admission, .. } = arrival;
+        match entered.remove(&id) {
             None => insertion.duplicates.push(id),
-            Some((status, record)) if status == Status::Processing.as_str() => {
-                insertion.rows.push(record.into_row());
+            Some(payload) if admission == Admission::Run => {
+                // What the column refused is decoded from the bytes beside it.
+                let as_bytes = arrival.raw.and_then(|raw| String::from_utf8(raw).ok());
+                let envelope = match as_bytes.or(payload) {
+                    Some(payload) => arrival
+                        .envelope
+                        .with_payload(Payload::from_checked(payload)),
+                    None => arrival.envelope,
+                };
+                insertion.rows.push(Row {
+                    lease: Lease::first(id),
+                    envelope,
+                    retry_count: 0,
+                    max_retries: arrival.max_retries,
+                    due_in: Duration::ZERO,
+                });
             }
             Some(_) => {}
         }
@@ -176,10 +142,6 @@ impl Record {
             },
             raw => (self.payload, raw),
         };
-        let headers: Headers = self
-            .headers
-            .and_then(|headers| serde_json::from_str(&headers).ok())
-            .unwrap_or_default();
         let metadata = Metadata {
             event_id: self.event_id,
             event_type: self.event_type,
@@ -187,7 +149,7 @@ impl Record {
             occurred_on: self.occurred_on,
             correlation_id: self.correlation_id,
             causation_id: self.causation_id,
-            traceparent: headers.traceparent,
+            traceparent: traceparent_in(self.headers.as_deref()),
             stream_id: Some(self.stream_id).filter(|id| !id.is_empty()),
             attempt: u32::try_from(self.retry_count)
                 .unwrap_or(0)

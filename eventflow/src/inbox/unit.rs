@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use super::{Lease, Settlement, sealed};
+use super::{Arrival, Holder, Insertion, Lease, Settlement, sealed};
 use crate::error::{BoxError, Error};
 
 /// An open transaction with some events in it. Sealed, as [`Inbox`](super::Inbox).
@@ -32,11 +32,28 @@ pub trait Unit: sealed::Sealed + Send + 'static {
     /// query that a dropped call may have left running.
     fn rollback(&mut self, interrupt: bool) -> impl Future<Output = Result<(), UnitLost>> + Send;
 
-    /// Writes the next states in one statement; answers the claims that still held.
+    /// Stores arrivals in one statement; an event that is there already is left as it is. Those to run
+    /// enter as `processed`: they are when the unit commits, unless they are amended.
+    fn insert(
+        &mut self,
+        holder: &Holder,
+        arrivals: Vec<Arrival>,
+    ) -> impl Future<Output = Result<Insertion, UnitLost>> + Send;
+
+    /// Writes the next states in one statement; answers the claims that held.
     fn settle(
         &mut self,
+        holder: &Holder,
         settlements: &[Settlement],
     ) -> impl Future<Output = Result<Vec<Lease>, UnitLost>> + Send;
+
+    /// Writes the next states of rows that this unit has inserted and that are not processed, in one
+    /// statement.
+    fn amend(
+        &mut self,
+        holder: &Holder,
+        settlements: &[Settlement],
+    ) -> impl Future<Output = Result<(), UnitLost>> + Send;
 
     /// Commits. The answer `Ok` means that everything since [`Inbox::begin`](super::Inbox::begin) is stored.
     fn commit(self) -> impl Future<Output = Result<(), UnitLost>> + Send;

@@ -36,6 +36,8 @@ pub struct HandlerRoute {
     pub name: &'static str,
     /// Whether it takes the transaction.
     pub transactional: bool,
+    /// Whether it may run again as if it had not run before.
+    pub replay_safe: bool,
     /// After which time one call is cut; `None` takes the consumer's.
     pub timeout: Option<Duration>,
     /// How often a failed call is repeated within one attempt; `None` is never.
@@ -50,6 +52,7 @@ impl HandlerRoute {
             index,
             name: H::NAME,
             transactional: H::TRANSACTIONAL,
+            replay_safe: H::REPLAY_SAFE,
             timeout: H::TIMEOUT,
             retry: H::RETRY,
         }
@@ -80,6 +83,7 @@ pub(crate) const PLAIN: HandlerRoute = HandlerRoute {
     index: 0,
     name: "service",
     transactional: true,
+    replay_safe: false,
     timeout: None,
     retry: None,
 };

@@ -77,7 +77,8 @@ where
         None => builder,
     };
     let builder = match flood.mode {
-        Mode::Owned | Mode::Inline => builder,
+        Mode::Owned => builder,
+        Mode::Inline => builder.inline(),
     };
     let consumer = builder.build()?;
     let handle = consumer.handle();

@@ -189,16 +189,12 @@ async fn finished_rows_are_deleted_after_their_retention<D: Database>() {
 
 /// Stores parcels for a process that goes away.
 async fn taken_by_a_dead_process<D: Database>(shop: &Shop<D>, parcels: u32, lease: Duration) {
-    let arrivals = (0..parcels).map(|number| {
-        let envelope = parcel(number);
-        Arrival {
-            id: Uuid::now_v7(),
-            metadata: envelope.metadata().clone(),
-            payload: envelope.payload().clone(),
-            raw: None,
-            admission: Admission::Run,
-            max_retries: 3,
-        }
+    let arrivals = (0..parcels).map(|number| Arrival {
+        id: Uuid::now_v7(),
+        envelope: parcel(number),
+        raw: None,
+        admission: Admission::Run,
+        max_retries: 3,
     });
     let holder = dead_process(lease);
     let insertion = shop.inbox().insert(&holder, arrivals.collect()).await;

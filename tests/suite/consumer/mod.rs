@@ -10,6 +10,8 @@ mod hostile;
 mod infrastructure;
 mod leases;
 pub(crate) mod logs;
+mod loops;
+mod lost_leases;
 mod settings;
 mod stopping;
 mod unknown;

@@ -228,8 +228,7 @@ async fn p6_inbox_calls_cut_at_every_poll<D: Database>() {
 fn arrival(envelope: &Envelope) -> Arrival {
     Arrival {
         id: Uuid::now_v7(),
-        metadata: envelope.metadata().clone(),
-        payload: envelope.payload().clone(),
+        envelope: envelope.clone(),
         raw: None,
         admission: Admission::Run,
         max_retries: 3,

@@ -1,19 +1,25 @@
 //! Row P3: a serialization failure or a deadlock runs the unit again, with no attempt counted.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
 };
 
 use eventflow::prelude::*;
 use eventflow_tests::{
     eventually,
+    running::Running,
     shop::{Call, Database, Postgres, Script, Shop, names},
 };
 use futures_util::FutureExt;
-use sqlx::{Connection, sqlite::SqliteConnectOptions};
+use sqlx::{Connection, Executor, sqlite::SqliteConnectOptions};
+use tokio::sync::mpsc;
 
-use super::DEADLINE;
+use super::{DEADLINE, late::Gate};
 
 on_every_database!(p3_a_conflict_in_a_handlers_own_error);
 
@@ -29,7 +35,7 @@ async fn busy() -> sqlx::Error {
     let options = SqliteConnectOptions::new()
         .filename(folder.path().join("busy.db"))
         .create_if_missing(true)
-        .busy_timeout(std::time::Duration::ZERO);
+        .busy_timeout(Duration::ZERO);
     let mut holder = SqliteConnection::connect_with(&options).await.unwrap();
     let mut other = SqliteConnection::connect_with(&options).await.unwrap();
     let _held = holder.begin_with("BEGIN IMMEDIATE").await.unwrap();
@@ -95,18 +101,24 @@ async fn counters(shop: &Shop<Postgres>) {
     shop.database.change(rows).await;
 }
 
+/// New sessions of the database have this level: those that a consumer opens.
+async fn isolate(shop: &Shop<Postgres>, level: &str) {
+    let isolation = format!(
+        "DO $$ BEGIN EXECUTE format(
+            'ALTER DATABASE %I SET default_transaction_isolation = %L',
+            current_database(), '{level}');
+        END $$"
+    );
+    shop.database.change(isolation).await;
+}
+
 /// The database's transactions see what was committed when they began. The handler reads a row,
 /// another session changes it, and the handler wants to.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p3_serialization_failure() {
     let shop = Arc::new(Shop::<Postgres>::open().await);
     counters(&shop).await;
-    // New sessions have it: those that the consumer opens.
-    let isolation = "DO $$ BEGIN EXECUTE format(
-            'ALTER DATABASE %I SET default_transaction_isolation = %L',
-            current_database(), 'repeatable read');
-        END $$";
-    shop.database.change(isolation).await;
+    isolate(&shop, "repeatable read").await;
 
     let beside = Arc::clone(&shop);
     conflicts(&shop, move |mut call| {
@@ -200,4 +212,87 @@ async fn p3_a_conflict_that_does_not_end_is_handed_back() {
     assert_eq!(shop.event_ids("pending").await, names(0..1));
     assert_eq!(shop.column("order-0", "retry_count").await, "0");
     assert!(shop.effects().await.is_empty());
+}
+
+/// Someone else has changed a row, and commits that while the row is to be handed back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p3_a_conflict_of_a_hand_back_passes() {
+    const CHANGES: &str = "BEGIN ISOLATION LEVEL READ COMMITTED;
+        UPDATE event_inbox SET headers = NULL";
+    const WAITS: &str = "SELECT pid::text FROM pg_locks JOIN pg_stat_activity USING (pid)
+        WHERE NOT granted AND datname = current_database()";
+
+    let shop = Shop::<Postgres>::open().await;
+    isolate(&shop, "serializable").await;
+    let url = shop.database.url().to_owned();
+    let (changed, mut changing) = mpsc::unbounded_channel();
+    let script = Script::<Postgres>::new().on_order(move |_| {
+        let (url, changed) = (url.clone(), changed.clone());
+        async move {
+            let mut beside = PgConnection::connect(&url).await.unwrap();
+            beside.execute(CHANGES).await.unwrap();
+            changed.send(beside).unwrap();
+            let lost = io::Error::from(io::ErrorKind::ConnectionReset);
+            Err(StockError::Database(lost.into()).into())
+        }
+        .boxed()
+    });
+    shop.orders(0..1).await;
+
+    let consumer = shop.consumer(script).build().unwrap();
+    let draining = tokio::spawn(async move { consumer.drain().await });
+    let mut beside = changing.recv().await.unwrap();
+    eventually(DEADLINE, async || {
+        !shop.database.texts(WAITS).await.is_empty()
+    })
+    .await;
+    beside.execute("COMMIT").await.unwrap();
+    let report = draining.await.unwrap().unwrap();
+
+    assert_eq!((report.handed_back, report.failed), (1, 0), "{report}");
+    assert_eq!(shop.event_ids("pending").await, names(0..1));
+    assert_eq!(shop.column("order-0", "retry_count").await, "0");
+}
+
+/// Three of four extensions meet a conflict: as many as a lease is long.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p3_a_conflict_of_a_lease_extension_passes() {
+    let shop = Shop::<Postgres>::open().await;
+    for sql in [
+        "CREATE SEQUENCE extensions",
+        "CREATE FUNCTION conflict() RETURNS trigger LANGUAGE plpgsql AS
+         $$ BEGIN
+            IF nextval('extensions') % 4 <> 0 THEN
+                RAISE 'a conflict' USING ERRCODE = '40001';
+            END IF;
+            RETURN NEW;
+         END $$",
+        "CREATE TRIGGER conflict BEFORE UPDATE ON event_inbox FOR EACH ROW
+         WHEN (OLD.status = NEW.status AND OLD.lock_token = NEW.lock_token)
+         EXECUTE FUNCTION conflict()",
+    ] {
+        shop.database.change(sql).await;
+    }
+    let gate = Gate::new();
+    let script = Script::new().on_parcel({
+        let gate = gate.clone();
+        move |_| gate.clone().pass().map(Ok).boxed()
+    });
+    shop.parcels(0..1).await;
+    let consumer = shop.consumer(script).lease(Duration::from_millis(900));
+    let running = Running::start(consumer.build().unwrap());
+    gate.entered.notified().await;
+
+    for _ in 0..4 {
+        let end = shop.column("parcel-0", "locked_until").await;
+        eventually(DEADLINE, async || {
+            shop.column("parcel-0", "locked_until").await != end
+        })
+        .await;
+    }
+    gate.open.add_permits(2);
+    eventually(DEADLINE, async || shop.counts().await.processed == 1).await;
+    let report = running.stop().await;
+
+    assert_eq!((report.recovered, report.lease_lost), (0, 0), "{report}");
 }

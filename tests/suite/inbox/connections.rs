@@ -150,7 +150,7 @@ async fn units_hold_without_session_options() {
     unit.connection().execute(write).await.unwrap();
     assert!(unit.release().await.unwrap());
     let settled = unit
-        .settle(&[settlement(leases[0], Status::Processed)])
+        .settle(&holder("a"), &[settlement(leases[0], Status::Processed)])
         .await;
     unit.commit().await.unwrap();
 

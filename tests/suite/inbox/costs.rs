@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, time::Duration};
 
 use eventflow::{
-    Payload,
+    Envelope, Payload,
     inbox::{Due, Recovery, Retention},
     prelude::*,
 };
@@ -28,7 +28,8 @@ async fn a_payload_of_large_numbers_comes_back_as_short_as_it_was_sent() {
     write!(text, "]}}").unwrap();
     let raw = RawValue::from_string(text.clone()).unwrap();
     let mut large = arrival("large");
-    large.payload = Payload::encode("OrderPaid", &raw).unwrap();
+    let payload = Payload::encode("OrderPaid", &raw).unwrap();
+    large.envelope = Envelope::from_parts(large.envelope.metadata().clone(), payload);
 
     let fresh = inbox.insert(&holder("a"), vec![large]).await.unwrap();
     let leases = fresh.rows.iter().map(|row| row.lease).collect();

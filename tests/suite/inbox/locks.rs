@@ -157,7 +157,7 @@ async fn a_settlement_locks_in_order() {
             let settlements: Vec<_> = leases
                 .into_iter()
                 .rev()
-                .map(|lease| settlement(lease, Status::Processed))
+                .map(|lease| settlement(lease, Status::Failed))
                 .collect();
             u64::try_from(settle(&inbox, &settlements).await.len()).unwrap()
         }

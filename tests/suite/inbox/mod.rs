@@ -48,13 +48,14 @@ fn dying(name: &str) -> Holder {
 }
 
 fn arrival(event_id: &str) -> Arrival {
-    let envelope = Envelope::new(&OrderPaid {})
-        .unwrap()
-        .with_event_id(event_id);
+    let envelope = Envelope::new(&OrderPaid {}).unwrap();
+    arrival_of(envelope.with_event_id(event_id))
+}
+
+fn arrival_of(envelope: Envelope) -> Arrival {
     Arrival {
         id: Uuid::now_v7(),
-        metadata: envelope.metadata().clone(),
-        payload: envelope.payload().clone(),
+        envelope,
         raw: None,
         admission: Admission::Run,
         max_retries: 3,
@@ -82,7 +83,7 @@ async fn settle(inbox: &impl Inbox, settlements: &[Settlement]) -> Vec<Lease> {
     use eventflow::inbox::Unit as _;
 
     let mut unit = inbox.begin().await.unwrap();
-    let held = unit.settle(settlements).await.unwrap();
+    let held = unit.settle(&holder("a"), settlements).await.unwrap();
     unit.commit().await.unwrap();
     held
 }

@@ -10,7 +10,7 @@ use super::{
     Admission, CONSUMER, DEADLINE, Fixture, Inbox, Status, arrival, dying, holder, insert,
     on_each_database, settle, settlement,
 };
-use eventflow::Payload;
+use eventflow::{Envelope, Payload};
 
 on_each_database! {
     an_event_is_stored_once,
@@ -383,7 +383,8 @@ async fn fresh_and_claimed_payloads_are_the_same_bytes(fixture: impl Fixture) {
     let arrivals = texts.iter().enumerate().map(|(index, text)| {
         let raw = RawValue::from_string((*text).to_owned()).unwrap();
         let mut arrival = arrival(&index.to_string());
-        arrival.payload = Payload::encode("OrderPaid", &raw).unwrap();
+        let payload = Payload::encode("OrderPaid", &raw).unwrap();
+        arrival.envelope = Envelope::from_parts(arrival.envelope.metadata().clone(), payload);
         arrival
     });
 

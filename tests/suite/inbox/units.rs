@@ -34,7 +34,7 @@ async fn a_failed_attempt_is_rolled_back_and_the_others_commit<F: Fixture>(fixtu
         }
     }
     let settled = unit
-        .settle(&[settlement(leases[0], Status::Processed)])
+        .settle(&holder("a"), &[settlement(leases[0], Status::Processed)])
         .await;
     unit.commit().await.unwrap();
 

@@ -11,6 +11,9 @@ async fn both(_event: OrderCreated) {}
 #[handler(retry(attempts = 1),)]
 async fn one(_event: OrderCreated) {}
 
+#[handler(replay_safe)]
+async fn replay_safe(_event: OrderCreated) {}
+
 #[handler()]
 async fn none(_event: OrderCreated) {}
 
@@ -26,6 +29,7 @@ fn main() {
     let retry = one::RETRY.unwrap();
     assert_eq!((retry.attempts, retry.backoff), (1, Duration::from_millis(10)));
 
+    const { assert!(replay_safe::REPLAY_SAFE && !none::REPLAY_SAFE) }
     assert_eq!(none::TIMEOUT, None);
     assert_eq!(none::RETRY, None);
 }

@@ -12,4 +12,7 @@ async fn inner(_event: OrderCreated) {}
 #[handler(timeout = "5s", retry(attempts = 3))]
 async fn syntax(_event: OrderCreated) {}
 
+#[handler(replay_safe)]
+async fn flag(_event: OrderCreated) {}
+
 fn main() {}

@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 use super::{failed, sql::Table};
 use crate::{
     error::{Error, ErrorKind},
-    inbox::record::COLUMNS,
+    inbox::columns::COLUMNS,
 };
 
 /// Checks that the table has every column, and that it keeps an event from being stored twice.

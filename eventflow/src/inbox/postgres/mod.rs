@@ -3,6 +3,7 @@
 //! Every statement is an own short transaction but those of a unit of work. Any number of processes
 //! share a table: rows are claimed with `SKIP LOCKED`, so none waits for another.
 
+mod batch;
 mod builder;
 mod check;
 mod connection;
@@ -20,20 +21,21 @@ use sqlx::{
 };
 use uuid::Uuid;
 
-pub use self::{builder::PgInboxBuilder, unit::PgUnit};
 use self::{
+    batch::Parameters,
     builder::Session,
     connection::{connection, run},
-    row::{lease, record, refuses},
+    row::{entered, lease, record},
     sql::{Sql, Statements, Table},
 };
+pub use self::{builder::PgInboxBuilder, unit::PgUnit};
 use crate::{
     error::{Error, ErrorKind},
     fail_point,
     inbox::{
         Arrival, Counts, DeadLetter, Demand, Due, Holder, Inbox, Insertion, Lease, Recovery,
-        Retention, Row, UnitLost,
-        batch::{arrivals_json, from_micros, leases_json, micros},
+        Retention, Row, Settlement, Status, UnitLost,
+        columns::{from_micros, micros},
         database_error::{infrastructure, refuses_values},
         record::{claimed, insertion, recovery},
         sealed::Sealed,
@@ -171,12 +173,17 @@ impl PgInbox {
             })
     }
 
-    /// Writes a batch for one statement.
-    fn batch(&self, batch: Result<String, sqlx::Error>) -> Result<String, Error> {
-        batch.map_err(|error| {
+    /// The statement of a batch.
+    fn batch(
+        &self,
+        sql: &Sql,
+        parameters: Result<Parameters, sqlx::Error>,
+    ) -> Result<Statement, Error> {
+        let parameters = parameters.map_err(|error| {
             let table = &self.settings.table;
             failed(format!("a batch for {table} cannot be written"), error)
-        })
+        })?;
+        Ok(parameters.of(sql))
     }
 }
 
@@ -248,13 +255,9 @@ impl Inbox for PgInbox {
     }
 
     async fn insert(&self, holder: &Holder, arrivals: Vec<Arrival>) -> Result<Insertion, Error> {
-        let batch = arrivals_json(&arrivals, refuses)
-            .map_err(|error| failed("a batch of events cannot be written", error))?;
-        let statement = statement(&self.settings.statements.insert)
-            .bind(batch)
-            .bind(holder.consumer.clone())
-            .bind(holder.name.clone())
-            .bind(micros(holder.lease));
+        let arrivals = batch::keep_refused_as_bytes(arrivals);
+        let parameters = batch::arrivals(&arrivals, Status::Processing, holder);
+        let statement = self.batch(&self.settings.statements.insert, parameters)?;
         let (pool, settings) = (self.pool.clone(), Arc::clone(&self.settings));
         let rows = uncut(async move {
             let rows = settings.run(&pool, async |connection| {
@@ -266,12 +269,8 @@ impl Inbox for PgInbox {
             })
         })
         .await?;
-        let entered = self.read(&rows, |row| {
-            let status: String = row.try_get("status")?;
-            Ok((status, record(row)?))
-        })?;
-        let ids = arrivals.into_iter().map(|arrival| arrival.id).collect();
-        Ok(insertion(ids, entered))
+        let entered = self.read(&rows, entered)?.into_iter().collect();
+        Ok(insertion(arrivals, entered))
     }
 
     async fn claim(&self, holder: &Holder, due: Due, limit: u32) -> Result<Vec<Row>, Error> {
@@ -308,8 +307,8 @@ impl Inbox for PgInbox {
     }
 
     async fn extend(&self, holder: &Holder, leases: Vec<Lease>) -> Result<Vec<Lease>, Error> {
-        let statement = statement(&self.settings.statements.extend)
-            .bind(self.batch(leases_json(&leases))?)
+        let statement = self
+            .batch(&self.settings.statements.extend, batch::leases(&leases))?
             .bind(holder.name.clone())
             .bind(micros(holder.lease));
         let what = "leases could not be extended";
@@ -318,16 +317,38 @@ impl Inbox for PgInbox {
     }
 
     async fn release(&self, leases: Vec<Lease>, delay: Duration) -> Result<u64, Error> {
-        let statement = statement(&self.settings.statements.release)
-            .bind(self.batch(leases_json(&leases))?)
+        let statement = self
+            .batch(&self.settings.statements.release, batch::leases(&leases))?
             .bind(micros(delay));
         self.change("events could not be handed back", statement)
             .await
     }
 
+    async fn settle(
+        &self,
+        holder: &Holder,
+        settlements: &[Settlement],
+    ) -> Result<Vec<Lease>, Error> {
+        let (sql, parameters) = batch::settling(&self.settings.statements, settlements, holder);
+        let statement = self.batch(sql, parameters)?;
+        let rows = self.rows("rows could not be settled", statement).await?;
+        self.read(&rows, lease)
+    }
+
     async fn begin(&self) -> Result<PgUnit, UnitLost> {
         let (pool, settings) = (self.pool.clone(), Arc::clone(&self.settings));
         uncut(async move { PgUnit::begin(pool, &settings).await }).await
+    }
+
+    async fn backlog(&self, consumer: &str, limit: u32) -> Result<u64, Error> {
+        let statement = statement(&self.settings.statements.backlog)
+            .bind(consumer.to_owned())
+            .bind(i64::from(limit));
+        let rows = self
+            .rows("due rows could not be counted", statement)
+            .await?;
+        let counts: Vec<i64> = self.read(&rows, |row| row.try_get(0))?;
+        Ok(counts.first().map_or(0, |count| count.unsigned_abs()))
     }
 
     async fn next_due(&self, consumer: &str) -> Result<Option<Duration>, Error> {

@@ -1,6 +1,7 @@
 //! Rows as Postgres gives them, and what its JSONB refuses.
 
 use sqlx::{Row as _, postgres::PgRow};
+use uuid::Uuid;
 
 use crate::inbox::{Lease, record::Record};
 
@@ -22,6 +23,11 @@ pub(super) fn record(row: &PgRow) -> Result<Record, sqlx::Error> {
         retry_count: row.try_get(12)?,
         max_retries: row.try_get(13)?,
     })
+}
+
+/// Reads `id, payload` of a row that has entered.
+pub(super) fn entered(row: &PgRow) -> Result<(Uuid, Option<String>), sqlx::Error> {
+    Ok((row.try_get(0)?, row.try_get(1)?))
 }
 
 /// Reads `id, lock_token`.

@@ -4,11 +4,16 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use sqlx::{Connection as _, Executor as _, PgConnection, PgPool, Postgres, pool::PoolConnection};
 
-use super::{Settings, connection::answered, row::lease, sql::Statements};
+use super::{
+    Settings, batch,
+    connection::answered,
+    row::{entered, lease},
+    sql::Statements,
+};
 use crate::inbox::{
-    Lease, LossKind, Settlement, Unit, UnitLost,
-    batch::settlements_json,
+    Arrival, Holder, Insertion, Lease, LossKind, Settlement, Status, Unit, UnitLost,
     database_error::{code, infrastructure},
+    record::insertion,
     sealed::Sealed,
     transaction,
 };
@@ -174,15 +179,41 @@ impl Unit for PgUnit {
         })
     }
 
-    async fn settle(&mut self, settlements: &[Settlement]) -> Result<Vec<Lease>, UnitLost> {
+    async fn insert(
+        &mut self,
+        holder: &Holder,
+        arrivals: Vec<Arrival>,
+    ) -> Result<Insertion, UnitLost> {
+        let failed = |error| lost("events could not be stored", error);
+        let arrivals = batch::keep_refused_as_bytes(arrivals);
+        let parameters = batch::arrivals(&arrivals, Status::Processed, holder).map_err(failed)?;
+        let insert = parameters.of(&self.statements.insert);
+        let rows = answered(self.patience, insert.fetch_all(&mut *self.connection));
+        let rows = rows.await.map_err(failed)?;
+        let entered = rows.iter().map(entered).collect::<Result<_, _>>();
+        Ok(insertion(arrivals, entered.map_err(failed)?))
+    }
+
+    async fn settle(
+        &mut self,
+        holder: &Holder,
+        settlements: &[Settlement],
+    ) -> Result<Vec<Lease>, UnitLost> {
         let failed = |error| lost("rows could not be settled", error);
-        let settled = settlements_json(settlements).map_err(failed)?;
-        let sql = self.statements.settle.text();
-        let settle = sqlx::query(sql).bind(settled);
+        let (sql, parameters) = batch::settling(&self.statements, settlements, holder);
+        let settle = parameters.map_err(failed)?.of(sql);
         answered(self.patience, settle.fetch_all(&mut *self.connection))
             .await
             .and_then(|rows| rows.iter().map(lease).collect())
             .map_err(failed)
+    }
+
+    async fn amend(&mut self, holder: &Holder, settlements: &[Settlement]) -> Result<(), UnitLost> {
+        let failed = |error| lost("rows could not be amended", error);
+        let parameters = batch::next_states(settlements, holder).map_err(failed)?;
+        let amend = parameters.of(&self.statements.amend);
+        let amended = answered(self.patience, amend.execute(&mut *self.connection));
+        amended.await.map(drop).map_err(failed)
     }
 
     async fn commit(mut self) -> Result<(), UnitLost> {

@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, SqliteConnection};
 use crate::{
     error::{Error, ErrorKind},
     fail_point::{self, Point},
-    inbox::{identifier::Identifier, record::COLUMNS},
+    inbox::{columns::COLUMNS, identifier::Identifier},
 };
 
 const INBOX: &str = include_str!("../../../migrations/sqlite/0001_inbox.sql");

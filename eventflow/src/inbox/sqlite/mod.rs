@@ -3,6 +3,7 @@
 //! SQLite has one writer at a time, so there is one connection that writes, and units of work run
 //! one after the other. Reading goes through connections of its own.
 
+mod batch;
 mod builder;
 mod migrate;
 mod row;
@@ -18,18 +19,19 @@ use sqlx::{
 };
 use uuid::Uuid;
 
-pub use self::{builder::SqliteInboxBuilder, unit::SqliteUnit};
 use self::{
-    row::{lease, record, time},
+    batch::{json, leases_json},
+    row::{entered, lease, record, time},
     sql::{Sql, Statements},
 };
+pub use self::{builder::SqliteInboxBuilder, unit::SqliteUnit};
 use crate::{
     error::{Error, ErrorKind},
     fail_point,
     inbox::{
         Arrival, Counts, DeadLetter, Demand, Due, Holder, Inbox, Insertion, Lease, Recovery,
-        Retention, Row, UnitLost,
-        batch::{arrivals_json, from_micros, json, leases_json, micros},
+        Retention, Row, Settlement, Status, UnitLost,
+        columns::{from_micros, micros},
         database_error::{infrastructure, refuses_values},
         identifier::Identifier,
         record::{claimed, insertion, recovery},
@@ -170,10 +172,12 @@ impl SqliteInbox {
 
     /// Writes a batch for one statement.
     fn batch(&self, batch: Result<String, sqlx::Error>) -> Result<String, Error> {
-        batch.map_err(|error| {
-            let table = &self.database.table;
-            failed(format!("a batch for {table} cannot be written"), error)
-        })
+        batch.map_err(|error| self.unwritten(error))
+    }
+
+    fn unwritten(&self, error: sqlx::Error) -> Error {
+        let table = &self.database.table;
+        failed(format!("a batch for {table} cannot be written"), error)
     }
 }
 
@@ -214,13 +218,13 @@ impl Inbox for SqliteInbox {
     }
 
     async fn insert(&self, holder: &Holder, arrivals: Vec<Arrival>) -> Result<Insertion, Error> {
-        let batch = arrivals_json(&arrivals, |_| false)
-            .map_err(|error| failed("a batch of events cannot be written", error))?;
-        let statement = statement(&self.database.statements.insert)
-            .bind(batch)
-            .bind(holder.consumer.clone())
-            .bind(holder.name.clone())
-            .bind(micros(holder.lease));
+        let insert = batch::insert(
+            &self.database.statements,
+            holder,
+            &arrivals,
+            Status::Processing,
+        );
+        let statement = insert.map_err(|error| self.unwritten(error))?;
         let database = Arc::clone(&self.database);
         let rows = uncut(async move {
             let mut connection = database.connection().await?;
@@ -229,12 +233,8 @@ impl Inbox for SqliteInbox {
             rows.map_err(|error| failed(format!("events could not be stored in {table}"), error))
         })
         .await?;
-        let entered = self.read(&rows, |row| {
-            let status: String = row.try_get("status")?;
-            Ok((status, record(row)?))
-        })?;
-        let ids = arrivals.into_iter().map(|arrival| arrival.id).collect();
-        Ok(insertion(ids, entered))
+        let entered = self.read(&rows, entered)?.into_iter().collect();
+        Ok(insertion(arrivals, entered))
     }
 
     async fn claim(&self, holder: &Holder, due: Due, limit: u32) -> Result<Vec<Row>, Error> {
@@ -294,6 +294,18 @@ impl Inbox for SqliteInbox {
             .await
     }
 
+    async fn settle(
+        &self,
+        holder: &Holder,
+        settlements: &[Settlement],
+    ) -> Result<Vec<Lease>, Error> {
+        let settle = batch::settle(&self.database.statements.settle, holder, settlements);
+        let statement = settle.map_err(|error| self.unwritten(error))?;
+        let what = "rows could not be settled";
+        let rows = self.rows(&self.database.writer, what, statement).await?;
+        self.read(&rows, lease)
+    }
+
     async fn begin(&self) -> Result<SqliteUnit, UnitLost> {
         let database = Arc::clone(&self.database);
         uncut(async move {
@@ -303,6 +315,16 @@ impl Inbox for SqliteInbox {
             SqliteUnit::begin(connection, Arc::clone(&database.statements)).await
         })
         .await
+    }
+
+    async fn backlog(&self, consumer: &str, limit: u32) -> Result<u64, Error> {
+        let statement = statement(&self.database.statements.backlog)
+            .bind(consumer.to_owned())
+            .bind(limit);
+        let what = "due rows could not be counted";
+        let rows = self.rows(&self.database.reader, what, statement).await?;
+        let counts: Vec<i64> = self.read(&rows, |row| row.try_get(0))?;
+        Ok(counts.first().map_or(0, |count| count.unsigned_abs()))
     }
 
     async fn next_due(&self, consumer: &str) -> Result<Option<Duration>, Error> {

@@ -26,6 +26,11 @@ pub(super) fn record(row: &SqliteRow) -> Result<Record, sqlx::Error> {
     })
 }
 
+/// Reads the `id` of a row that has entered; the payload is as it came.
+pub(super) fn entered(row: &SqliteRow) -> Result<(Uuid, Option<String>), sqlx::Error> {
+    Ok((uuid(row, 0)?, None))
+}
+
 /// Reads `id, lock_token`.
 pub(super) fn lease(row: &SqliteRow) -> Result<Lease, sqlx::Error> {
     Ok(Lease {

@@ -49,6 +49,8 @@ pub(super) struct Statements {
     pub(super) extend: Sql,
     pub(super) release: Sql,
     pub(super) settle: Sql,
+    pub(super) amend: Sql,
+    pub(super) backlog: Sql,
     pub(super) next_due: Sql,
     pub(super) next_lapse: Sql,
     pub(super) unpark: Sql,
@@ -64,6 +66,7 @@ impl Statements {
     pub(super) fn new(table: &Identifier) -> Self {
         let sql = |template: &str| Sql::new(template, table);
         let claim = |horizon: &str| sql(&CLAIM.replace("{horizon}", horizon));
+        let settle = |from: &str| sql(&SETTLE.replace("{from}", from));
         Self {
             insert: sql(INSERT),
             claim_now: claim("<= {sent}"),
@@ -71,7 +74,9 @@ impl Statements {
             recover: sql(RECOVER),
             extend: sql(EXTEND),
             release: sql(RELEASE),
-            settle: sql(SETTLE),
+            settle: settle("'processing'"),
+            amend: settle("'processed'"),
+            backlog: sql(BACKLOG),
             next_due: sql(NEXT_DUE),
             next_lapse: sql(NEXT_LAPSE),
             unpark: sql(UNPARK),
@@ -90,22 +95,23 @@ const INSERT: &str = "
     INSERT INTO {table} (
         id, event_id, stream_id, event_type, aggregate_id, correlation_id, causation_id,
         occurred_on, payload, headers, raw, status, max_retries, next_retry_at, error_message,
-        consumer, received_at, last_error_at, locked_by, locked_until, lock_token)
+        consumer, received_at, processed_at, last_error_at, locked_by, locked_until, lock_token)
     SELECT
         value ->> 'id', value ->> 'event_id', value ->> 'stream_id', value ->> 'event_type',
         value ->> 'aggregate_id', value ->> 'correlation_id', value ->> 'causation_id',
         value ->> 'occurred_on', value ->> 'payload', value ->> 'headers',
         unhex(value ->> 'raw'), value ->> 'status', value ->> 'max_retries',
-        CASE value ->> 'status' WHEN 'pending' THEN 9223372036854775807 END,
+        CASE WHEN value ->> 'is_parked' THEN 9223372036854775807 END,
         value ->> 'error_message',
         $2, {now},
+        CASE value ->> 'status' WHEN 'processed' THEN {now} END,
         CASE value ->> 'status' WHEN 'dead_letter' THEN {now} END,
         CASE value ->> 'status' WHEN 'processing' THEN $3 END,
         CASE value ->> 'status' WHEN 'processing' THEN {now} + $4 END,
-        value ->> 'status' = 'processing'
+        value ->> 'status' IN ('processing', 'processed')
     FROM json_each($1) WHERE TRUE ORDER BY key
     ON CONFLICT (consumer, event_id) DO NOTHING
-    RETURNING {columns}, status";
+    RETURNING id";
 
 /// `$1` consumer, `$2` limit, `$3` holder, `$4` lease.
 const CLAIM: &str = "
@@ -160,7 +166,7 @@ const RELEASE: &str = "
     FROM (SELECT value ->> 'id' AS claimed, value ->> 'token' AS token FROM json_each($1))
     WHERE id = claimed AND lock_token = token AND status = 'processing'";
 
-/// `$1` the settlements as a JSON array.
+/// `$1` the settlements as a JSON array, `$2` holder, `$3` lease.
 const SETTLE: &str = "
     UPDATE {table} SET
         status = settled.status, retry_count = settled.retry_count,
@@ -171,14 +177,22 @@ const SETTLE: &str = "
         error_message = settled.error_message,
         last_error_at = CASE WHEN settled.status IN ('failed', 'dead_letter')
             THEN {now} ELSE last_error_at END,
-        locked_by = NULL, locked_until = NULL, recovering = 0
+        locked_by = CASE settled.status WHEN 'processing' THEN $2 END,
+        locked_until = CASE settled.status WHEN 'processing' THEN {now} + $3 END,
+        recovering = 0
     FROM (
         SELECT value ->> 'id' AS claimed, value ->> 'token' AS token,
             value ->> 'status' AS status, value ->> 'retry_count' AS retry_count,
             value ->> 'delay' AS delay, value ->> 'error_message' AS error_message
         FROM json_each($1)) AS settled
-    WHERE id = claimed AND lock_token = token AND {table}.status = 'processing'
+    WHERE id = claimed AND lock_token = token AND {table}.status = {from}
     RETURNING id, lock_token";
+
+/// `$1` consumer, `$2` limit.
+const BACKLOG: &str = "
+    SELECT COUNT(*) FROM (
+        SELECT 1 FROM {table}
+        WHERE consumer = $1 AND status IN ('pending', 'failed') AND {due} <= {sent} LIMIT $2)";
 
 const NEXT_DUE: &str = "
     SELECT MAX(0, {due} - {now}) FROM {table}

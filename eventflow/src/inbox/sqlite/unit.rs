@@ -7,11 +7,14 @@ use std::sync::{
 
 use sqlx::{Connection as _, Executor as _, Sqlite, SqliteConnection, pool::PoolConnection};
 
-use super::{Statements, row::lease};
+use super::{
+    Statements, batch,
+    row::{entered, lease},
+};
 use crate::inbox::{
-    Lease, LossKind, Settlement, Unit, UnitLost,
-    batch::settlements_json,
+    Arrival, Holder, Insertion, Lease, LossKind, Settlement, Status, Unit, UnitLost,
     database_error::{code, infrastructure},
+    record::insertion,
     sealed::Sealed,
     transaction,
 };
@@ -139,16 +142,38 @@ impl Unit for SqliteUnit {
         .await
     }
 
-    async fn settle(&mut self, settlements: &[Settlement]) -> Result<Vec<Lease>, UnitLost> {
-        let failed = "rows could not be settled";
-        let settled = settlements_json(settlements).map_err(|error| lost(failed, error))?;
-        let sql = self.statements.settle.text();
-        sqlx::query(sql)
-            .bind(settled)
+    async fn insert(
+        &mut self,
+        holder: &Holder,
+        arrivals: Vec<Arrival>,
+    ) -> Result<Insertion, UnitLost> {
+        let failed = |error| lost("events could not be stored", error);
+        let insert = batch::insert(&self.statements, holder, &arrivals, Status::Processed);
+        let rows = insert.map_err(failed)?.fetch_all(&mut *self.connection);
+        let rows = rows.await.map_err(failed)?;
+        let entered = rows.iter().map(entered).collect::<Result<_, _>>();
+        Ok(insertion(arrivals, entered.map_err(failed)?))
+    }
+
+    async fn settle(
+        &mut self,
+        holder: &Holder,
+        settlements: &[Settlement],
+    ) -> Result<Vec<Lease>, UnitLost> {
+        let failed = |error| lost("rows could not be settled", error);
+        let settle = batch::settle(&self.statements.settle, holder, settlements).map_err(failed)?;
+        settle
             .fetch_all(&mut *self.connection)
             .await
             .and_then(|rows| rows.iter().map(lease).collect())
-            .map_err(|error| lost(failed, error))
+            .map_err(failed)
+    }
+
+    async fn amend(&mut self, holder: &Holder, settlements: &[Settlement]) -> Result<(), UnitLost> {
+        let failed = |error| lost("rows could not be amended", error);
+        let amend = batch::settle(&self.statements.amend, holder, settlements).map_err(failed)?;
+        let amended = amend.execute(&mut *self.connection).await;
+        amended.map(drop).map_err(failed)
     }
 
     async fn commit(mut self) -> Result<(), UnitLost> {

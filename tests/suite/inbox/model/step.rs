@@ -1,9 +1,12 @@
 //! The steps of a sequence, and how they are made up.
 
-use eventflow::inbox::{Admission, Arrival, Due, Status};
+use eventflow::{
+    Envelope,
+    inbox::{Admission, Arrival, Due, Status},
+};
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
-use super::super::arrival;
+use super::super::{arrival, arrival_of};
 
 /// One of the leases or rows that there are, counted round and round.
 pub(super) type Pick = usize;
@@ -92,8 +95,11 @@ impl New {
     }
 
     pub(super) fn arrival(&self) -> Arrival {
-        let mut arrival = arrival(&self.event_id());
-        self.event_type.clone_into(&mut arrival.metadata.event_type);
+        let envelope = arrival(&self.event_id()).envelope;
+        let mut metadata = envelope.metadata().clone();
+        self.event_type.clone_into(&mut metadata.event_type);
+        let envelope = Envelope::from_parts(metadata, envelope.payload().clone());
+        let mut arrival = arrival_of(envelope);
         arrival.max_retries = self.max_retries;
         arrival.admission = match self.enters {
             Status::Pending => Admission::Park,

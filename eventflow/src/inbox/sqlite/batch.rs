@@ -1,15 +1,18 @@
 //! Batches on their way into a statement: one JSON array each, which the database takes apart.
-//!
-//! Both databases read the same text, so one parameter carries any number of rows.
 
-use std::time::Duration;
+use std::borrow::Cow;
 
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::{
+    Statement,
+    sql::{Sql, Statements},
+    statement,
+};
 use crate::inbox::{
-    Admission, Arrival, Lease, Settlement, Status,
-    record::{headers_of, storable, stream_id_of},
+    Arrival, Holder, Lease, Settlement, Status,
+    columns::{Entering, micros, storable},
 };
 
 /// An arrival as the insert statement reads it.
@@ -17,7 +20,7 @@ use crate::inbox::{
 struct ArrivalRecord<'a> {
     id: Uuid,
     event_id: &'a str,
-    stream_id: String,
+    stream_id: &'a str,
     event_type: &'a str,
     aggregate_id: Uuid,
     correlation_id: Option<&'a str>,
@@ -27,54 +30,76 @@ struct ArrivalRecord<'a> {
     headers: Option<String>,
     raw: Option<String>,
     status: &'static str,
+    is_parked: bool,
     max_retries: i32,
-    error_message: Option<String>,
+    error_message: Option<Cow<'a, str>>,
 }
 
-/// Writes a batch of arrivals. A payload that is not for the column is kept as bytes.
-pub(crate) fn arrivals_json(
-    arrivals: &[Arrival],
-    refused: fn(&str) -> bool,
-) -> Result<String, sqlx::Error> {
+/// Writes a batch of arrivals, in which those to run enter as `run_as`.
+fn arrivals_json(arrivals: &[Arrival], run_as: Status) -> Result<String, sqlx::Error> {
     let records: Vec<ArrivalRecord<'_>> = arrivals
         .iter()
-        .map(|arrival| arrival_record(arrival, refused))
+        .map(|arrival| arrival_record(arrival, run_as))
         .collect();
     json(&records)
 }
 
-fn arrival_record(arrival: &Arrival, refused: fn(&str) -> bool) -> ArrivalRecord<'_> {
-    let metadata = &arrival.metadata;
-    let (status, error_message) = match &arrival.admission {
-        Admission::Run => (Status::Processing, None),
-        Admission::Park => (Status::Pending, None),
-        Admission::DeadLetter(reason) => (Status::DeadLetter, Some(storable(reason))),
-    };
-    let payload = arrival.payload.as_str();
-    let (payload, raw) = match &arrival.raw {
-        None if refused(payload) => ("{}", Some(payload.as_bytes())),
-        raw => (payload, raw.as_deref()),
-    };
+fn arrival_record(arrival: &Arrival, run_as: Status) -> ArrivalRecord<'_> {
+    let metadata = arrival.envelope.metadata();
+    let Entering {
+        status,
+        is_parked,
+        error_message,
+        headers,
+        stream_id,
+    } = Entering::of(arrival, run_as);
     ArrivalRecord {
         id: arrival.id,
         event_id: &metadata.event_id,
-        stream_id: stream_id_of(arrival),
+        stream_id,
         event_type: &metadata.event_type,
         aggregate_id: metadata.aggregate_id,
         correlation_id: metadata.correlation_id.as_deref(),
         causation_id: metadata.causation_id.as_deref(),
         occurred_on: metadata.occurred_on.timestamp_micros(),
-        payload,
-        headers: headers_of(metadata),
-        raw: raw.map(hex),
+        payload: arrival.envelope.payload().as_str(),
+        headers,
+        raw: arrival.raw.as_deref().map(hex),
         status: status.as_str(),
+        is_parked,
         max_retries: arrival.max_retries,
         error_message,
     }
 }
 
+/// The statement that inserts a batch, in which those to run enter as `run_as`.
+pub(super) fn insert(
+    statements: &Statements,
+    holder: &Holder,
+    arrivals: &[Arrival],
+    run_as: Status,
+) -> Result<Statement, sqlx::Error> {
+    Ok(statement(&statements.insert)
+        .bind(arrivals_json(arrivals, run_as)?)
+        .bind(holder.consumer.clone())
+        .bind(holder.name.clone())
+        .bind(micros(holder.lease)))
+}
+
+/// The statement that settles rows, or amends them.
+pub(super) fn settle(
+    sql: &Sql,
+    holder: &Holder,
+    settlements: &[Settlement],
+) -> Result<Statement, sqlx::Error> {
+    Ok(statement(sql)
+        .bind(settlements_json(settlements)?)
+        .bind(holder.name.clone())
+        .bind(micros(holder.lease)))
+}
+
 /// Writes claims for the statements that name them.
-pub(crate) fn leases_json(leases: &[Lease]) -> Result<String, sqlx::Error> {
+pub(super) fn leases_json(leases: &[Lease]) -> Result<String, sqlx::Error> {
     #[derive(Serialize)]
     struct Claim {
         id: Uuid,
@@ -89,18 +114,18 @@ pub(crate) fn leases_json(leases: &[Lease]) -> Result<String, sqlx::Error> {
 }
 
 /// Writes settlements for the statement that applies them.
-pub(crate) fn settlements_json(settlements: &[Settlement]) -> Result<String, sqlx::Error> {
+fn settlements_json(settlements: &[Settlement]) -> Result<String, sqlx::Error> {
     #[derive(Serialize)]
-    struct Settled {
+    struct Settled<'a> {
         id: Uuid,
         token: i64,
         status: &'static str,
         retry_count: i32,
         delay: i64,
-        error_message: Option<String>,
+        error_message: Option<Cow<'a, str>>,
     }
 
-    let settled: Vec<Settled> = settlements
+    let settled: Vec<Settled<'_>> = settlements
         .iter()
         .map(|settlement| Settled {
             id: settlement.lease.id,
@@ -115,22 +140,8 @@ pub(crate) fn settlements_json(settlements: &[Settlement]) -> Result<String, sql
 }
 
 /// Writes a list as a JSON array.
-pub(crate) fn json<T: Serialize>(values: &[T]) -> Result<String, sqlx::Error> {
+pub(super) fn json<T: Serialize>(values: &[T]) -> Result<String, sqlx::Error> {
     serde_json::to_string(values).map_err(|error| sqlx::Error::Encode(error.into()))
-}
-
-/// A duration in the unit of the table; no duration of ours comes near the end of the range.
-pub(crate) fn micros(duration: Duration) -> i64 {
-    /// A thousand years: keeps sums with today's date inside the column.
-    const LONGEST: i64 = 1000 * 366 * 24 * 3600 * 1_000_000;
-    i64::try_from(duration.as_micros())
-        .unwrap_or(LONGEST)
-        .min(LONGEST)
-}
-
-/// A wait that the database has told, in the unit of the table.
-pub(crate) fn from_micros(wait: i64) -> Duration {
-    Duration::from_micros(u64::try_from(wait).unwrap_or(0))
 }
 
 /// Writes bytes as text.

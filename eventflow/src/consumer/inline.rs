@@ -1,0 +1,174 @@
+//! Fresh events in the transaction that stores them: inserted, handled and settled by one commit, and
+//! acknowledged after it.
+//!
+//! What does not fit goes the first way: stored and acknowledged before it runs. So does a batch whose
+//! unit is lost; the statement that stores it then finds what a commit without an answer has left.
+
+use std::time::Duration;
+
+use futures_util::future::join;
+
+use super::{
+    concurrent::{calls, ended_within, finish},
+    engine::Engine,
+    lanes::{acknowledge, entries_of, note_trimmed},
+    newborn::Newborn,
+    storing::{Storing, store},
+    unit::{Finished, UnitOfWork, is_replay_safe, run_again},
+    worker::run_by_route,
+};
+use crate::{
+    error::chain,
+    fail_point::{self, Point},
+    inbox::{Admission, Arrival, Inbox, Insertion, LossKind, Row, Unit, UnitLost},
+    router::Route,
+    stream::{Batch, EntryId, Source},
+};
+
+/// How long handlers without the transaction may take while their rows' unit is open. What takes longer
+/// goes on after its commit.
+const BLINK: Duration = Duration::from_millis(10);
+
+/// What one transaction came to.
+enum Inline {
+    /// The batch is stored and acknowledged.
+    Committed,
+    /// Nothing of it is stored, and no handler has run.
+    NotBegun,
+    /// The unit is lost, with all that its handlers wrote in it.
+    Lost(LossKind),
+}
+
+/// Stores a batch and runs its events.
+pub(super) async fn run_inline<Src, I>(engine: &Engine<Src, I>, batch: Batch)
+where
+    Src: Source,
+    I: Inbox,
+{
+    note_trimmed(engine, &batch);
+    let entries = entries_of(&batch);
+    let mut storing = Storing::new(engine, &batch.entries, &Admission::Run);
+    let inline = match storing.whole() {
+        Some(arrivals) if !engine.stopping.is_cancelled() => {
+            in_one_transaction(engine, &mut storing, arrivals, &entries).await
+        }
+        _ => Inline::NotBegun,
+    };
+    if let Inline::Committed = inline {
+        return;
+    }
+    if let Inline::Lost(LossKind::CommitUnknown) = inline {
+        storing.note_unanswered();
+    }
+    let Some(rows) = store(engine, &mut storing).await else {
+        return;
+    };
+    acknowledge(engine, &entries).await;
+    if let Inline::Lost(_) = inline {
+        for row in rows {
+            run_by_route(engine, vec![row]).await;
+        }
+    } else {
+        run_by_route(engine, rows).await;
+    }
+}
+
+async fn in_one_transaction<Src, I>(
+    engine: &Engine<Src, I>,
+    storing: &mut Storing<'_>,
+    arrivals: Vec<Arrival>,
+    entries: &[EntryId],
+) -> Inline
+where
+    Src: Source,
+    I: Inbox,
+{
+    let (unit, Insertion { rows, duplicates }) = match insert(engine, arrivals).await {
+        Ok(inserted) => inserted,
+        Err(lost) => {
+            tracing::debug!(
+                error = chain(&lost),
+                "a batch could not be stored in the transaction that runs it; storing it first"
+            );
+            return Inline::NotBegun;
+        }
+    };
+    let (newborn, committed) = Newborn::new(&rows, &engine.held);
+    let running = run(engine, unit, newborn, rows);
+    // Beside the rest of it: a handler that takes long goes on after the commit.
+    let acknowledging = async {
+        let is_committed = committed.await.is_ok();
+        if is_committed {
+            storing.note_whole(engine, &duplicates);
+            acknowledge(engine, entries).await;
+        }
+        is_committed
+    };
+    match join(running, acknowledging).await {
+        (_, true) => Inline::Committed,
+        (lost, false) => Inline::Lost(lost.unwrap_or(LossKind::Infrastructure)),
+    }
+}
+
+async fn insert<Src, I>(
+    engine: &Engine<Src, I>,
+    arrivals: Vec<Arrival>,
+) -> Result<(I::Unit, Insertion), UnitLost>
+where
+    Src: Send + Sync + 'static,
+    I: Inbox,
+{
+    let mut unit = engine.inbox.begin().await?;
+    let insertion = unit.insert(&engine.holder, arrivals).await?;
+    fail_point::reach(Point::AfterInsert).await?;
+    Ok((unit, insertion))
+}
+
+/// Runs rows in the unit that has inserted them, as far as they get there; answers how it was lost.
+async fn run<Src, I>(
+    engine: &Engine<Src, I>,
+    unit: I::Unit,
+    newborn: Newborn,
+    rows: Vec<Row>,
+) -> Option<LossKind>
+where
+    Src: Source,
+    I: Inbox,
+{
+    let (transactional, concurrent): (Vec<_>, Vec<_>) = rows
+        .into_iter()
+        .partition(|row| takes_transaction(engine, row));
+    let optimistic = is_replay_safe(engine, &transactional);
+    let mut work = UnitOfWork::with_newborn(engine, unit, newborn, optimistic);
+    let mut calls = calls(engine, concurrent);
+    for (row, outcome) in ended_within(BLINK, &mut calls).await {
+        work.note_call(row, outcome);
+    }
+    if !calls.is_empty() {
+        work.commit().await;
+        if let Some(kind) = work.lost_newborn() {
+            return Some(kind);
+        }
+    }
+    let units = async {
+        for row in transactional {
+            work.run(row).await;
+        }
+        let Finished {
+            again,
+            lost_newborn,
+        } = work.finish().await;
+        run_again(engine, again).await;
+        lost_newborn
+    };
+    let (lost_newborn, ()) = join(units, finish(engine, calls)).await;
+    lost_newborn
+}
+
+fn takes_transaction<Src, I: Inbox>(engine: &Engine<Src, I>, row: &Row) -> bool {
+    let routes = engine.dispatcher.routes();
+    matches!(
+        routes.route(&row.envelope.metadata().event_type),
+        Route::Handler(route) if route.transactional
+    )
+}

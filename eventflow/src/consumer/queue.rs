@@ -1,0 +1,170 @@
+//! What waits in this process for a worker: leased rows, and batches that no row exists of yet.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+use crate::{inbox::Row, stream::Batch};
+
+/// How many batches may wait: one that is being stored, one that is being claimed, and two that keep
+/// the workers busy meanwhile.
+const BATCHES: usize = 4;
+
+/// What a worker takes at once.
+pub(super) enum Work {
+    /// Rows that are leased to this process.
+    Rows(Vec<Row>),
+    /// Entries to store, run and settle in one transaction.
+    Fresh(Batch),
+}
+
+/// The queue between the loops that take on work and the workers.
+pub(super) struct Queue {
+    waiting: Mutex<Waiting>,
+    filled: Notify,
+    room: Arc<Semaphore>,
+    workers: usize,
+    /// How many rows a worker takes at once, at most.
+    most: usize,
+}
+
+#[derive(Default)]
+struct Waiting {
+    rows: VecDeque<Row>,
+    fresh: VecDeque<(Room, Batch)>,
+    feeders: usize,
+}
+
+impl Queue {
+    pub(super) fn new(batch_size: usize, workers: usize) -> Self {
+        Self {
+            waiting: Mutex::default(),
+            filled: Notify::new(),
+            room: Arc::new(Semaphore::new(batch_size * BATCHES)),
+            workers,
+            most: batch_size,
+        }
+    }
+
+    /// Takes a worker's share of what waits, and waits for it; `None` once nobody feeds the queue.
+    ///
+    /// A share leaves something for the other workers, so that slow handlers run side by side.
+    pub(super) async fn take(&self) -> Option<Work> {
+        loop {
+            let filled = self.filled.notified();
+            {
+                let mut waiting = self.lock();
+                if let Some(work) = self.share(&mut waiting) {
+                    if !waiting.rows.is_empty() || !waiting.fresh.is_empty() {
+                        self.filled.notify_one();
+                    }
+                    return Some(work);
+                }
+                if waiting.feeders == 0 {
+                    self.filled.notify_one();
+                    return None;
+                }
+            }
+            filled.await;
+        }
+    }
+
+    fn share(&self, waiting: &mut Waiting) -> Option<Work> {
+        if waiting.rows.is_empty() {
+            let fresh = waiting.fresh.pop_front();
+            return fresh.map(|(_room, batch)| Work::Fresh(batch));
+        }
+        let share = waiting.rows.len().div_ceil(self.workers).min(self.most);
+        let rows: Vec<Row> = waiting.rows.drain(..share).collect();
+        self.room.add_permits(rows.len());
+        Some(Work::Rows(rows))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One end that feeds the queue. The workers end when the last is dropped.
+pub(super) struct Feeder(Arc<Queue>);
+
+impl Feeder {
+    pub(super) fn new(queue: &Arc<Queue>) -> Self {
+        queue.lock().feeders += 1;
+        Self(Arc::clone(queue))
+    }
+
+    /// Waits for room for this many rows.
+    pub(super) async fn room(&self, rows: usize) -> Room {
+        let permits = u32::try_from(rows).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.0.room).acquire_many_owned(permits).await;
+        // Nobody closes the semaphore.
+        Room(room.ok())
+    }
+
+    /// Gives rows to the workers. More than there is room for have to wait.
+    pub(super) async fn rows(&self, room: Room, rows: Vec<Row>) {
+        let mut rows = rows.into_iter();
+        let mut room = room;
+        loop {
+            let chunk: Vec<Row> = rows.by_ref().take(room.size()).collect();
+            self.push(room, chunk);
+            let left = rows.len().min(self.0.most);
+            if left == 0 {
+                return;
+            }
+            room = self.room(left).await;
+        }
+    }
+
+    fn push(&self, room: Room, rows: Vec<Row>) {
+        let wakes = rows.len().min(self.0.workers);
+        // The workers give it back.
+        room.keep(rows.len());
+        self.0.lock().rows.extend(rows);
+        for _ in 0..wakes {
+            self.0.filled.notify_one();
+        }
+    }
+
+    /// Gives a worker a batch to store and run in one transaction.
+    pub(super) fn fresh(&self, room: Room, batch: Batch) {
+        self.0.lock().fresh.push_back((room, batch));
+        self.0.filled.notify_one();
+    }
+}
+
+impl Clone for Feeder {
+    fn clone(&self) -> Self {
+        Self::new(&self.0)
+    }
+}
+
+impl Drop for Feeder {
+    fn drop(&mut self) {
+        let mut waiting = self.0.lock();
+        waiting.feeders -= 1;
+        if waiting.feeders == 0 {
+            self.0.filled.notify_waiters();
+            self.0.filled.notify_one();
+        }
+    }
+}
+
+/// Room for rows that are still to come. What is not used is given back.
+pub(super) struct Room(Option<OwnedSemaphorePermit>);
+
+impl Room {
+    fn size(&self) -> usize {
+        self.0.as_ref().map_or(0, OwnedSemaphorePermit::num_permits)
+    }
+
+    fn keep(mut self, rows: usize) {
+        if let Some(kept) = self.0.as_mut().and_then(|permits| permits.split(rows)) {
+            kept.forget();
+        }
+    }
+}
