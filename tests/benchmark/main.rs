@@ -18,6 +18,7 @@ mod job;
 mod line;
 mod load;
 mod machine;
+mod progress;
 mod service;
 mod site;
 mod table;
@@ -26,7 +27,7 @@ mod workload;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 use self::{bench::Bench, machine::Machine, workload::Workload};
 
@@ -71,19 +72,20 @@ async fn main() -> ExitCode {
 
 async fn bench(arguments: &Arguments) -> Result<()> {
     let workloads = if arguments.only.is_empty() {
-        Workload::ALL.to_vec()
+        Workload::value_variants().to_vec()
     } else {
         arguments.only.clone()
     };
-    let bench = Bench::start(arguments.events, arguments.runs).await;
+    let bench = Bench::start(arguments.events, arguments.runs, workloads.len()).await?;
     println!("{}", Machine::look(&bench.servers).await?);
     println!("{} events, medians of {} runs\n", bench.events, bench.runs);
 
     let mut lines = Vec::new();
     for workload in workloads {
         lines.extend(workload.measure(&bench).await?);
+        bench.progress.end();
     }
-    bench.finish();
+    bench.progress.clear();
 
     print!("{}", table::Table(&lines));
     if let Some(file) = &arguments.json {

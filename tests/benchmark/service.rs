@@ -1,8 +1,10 @@
-//! The handlers: one that does nothing, and one that writes one row in the event's transaction.
+//! The handlers: one that does nothing, one that tells when it starts, and one that writes one row
+//! in the event's transaction.
 
-use std::hint::black_box;
+use std::{hint::black_box, time::Instant};
 
 use eventflow::prelude::*;
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::event::{OrderCreated, OrderEvents};
 
@@ -28,6 +30,31 @@ async fn do_nothing(event: OrderCreated) {
 #[router(events = OrderEvents, handlers(do_nothing))]
 #[derive(Debug)]
 pub(crate) struct Idle;
+
+/// A handler has started.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Start {
+    pub(crate) number: u32,
+    pub(crate) time: Instant,
+}
+
+/// Who is told of starts.
+#[derive(Debug, Clone)]
+pub(crate) struct Starts(pub(crate) UnboundedSender<Start>);
+
+#[handler]
+#[expect(clippy::unused_async, reason = "handlers are asynchronous")]
+async fn tell_start(event: OrderCreated, State(starts): State<Starts>) -> Result<(), Failure> {
+    let time = Instant::now();
+    let number = event.number;
+    let told = starts.0.send(Start { number, time });
+    told.map_err(|_| Failure::retry("nobody listens"))
+}
+
+/// Tells when it starts.
+#[router(events = OrderEvents, handlers(tell_start))]
+#[derive(Debug)]
+pub(crate) struct Timed;
 
 macro_rules! reserving {
     ($database:ident, $Connection:ty) => {
