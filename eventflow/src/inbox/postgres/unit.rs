@@ -7,7 +7,7 @@ use sqlx::{Connection as _, Executor as _, PgConnection, PgPool, Postgres, pool:
 use super::{
     Settings, batch,
     connection::answered,
-    row::{entered, lease},
+    row::{entered, settled},
     sql::Statements,
 };
 use crate::inbox::{
@@ -190,8 +190,8 @@ impl Unit for PgUnit {
         let insert = parameters.of(&self.statements.insert);
         let rows = answered(self.patience, insert.fetch_all(&mut *self.connection));
         let rows = rows.await.map_err(failed)?;
-        let entered = rows.iter().map(entered).collect::<Result<_, _>>();
-        Ok(insertion(arrivals, entered.map_err(failed)?))
+        let entered = entered(&rows).map_err(failed)?;
+        Ok(insertion(arrivals, entered))
     }
 
     async fn settle(
@@ -204,7 +204,7 @@ impl Unit for PgUnit {
         let settle = parameters.map_err(failed)?.of(sql);
         answered(self.patience, settle.fetch_all(&mut *self.connection))
             .await
-            .and_then(|rows| rows.iter().map(lease).collect())
+            .and_then(|rows| settled(&rows))
             .map_err(failed)
     }
 
