@@ -192,6 +192,13 @@ impl Bench {
 }
 
 impl Servers {
+    pub(crate) async fn drop_database(&self, url: &str) {
+        if let Some((_, name)) = url.rsplit_once('/') {
+            let drop = format!("DROP DATABASE {name} WITH (FORCE)");
+            self.postgres.run(&drop).await;
+        }
+    }
+
     pub(crate) async fn postgres_version(&self) -> Result<String> {
         let mut database = PgConnection::connect(&self.postgres.url("postgres")).await?;
         let version = sqlx::query_scalar("SHOW server_version");

@@ -1,5 +1,6 @@
 //! What is measured: one file per kind of figure.
 
+mod claim;
 mod cpu;
 mod latency;
 mod memory;
@@ -35,6 +36,9 @@ pub(crate) enum Workload {
     /// More workers, and more processes.
     #[value(name = "W4")]
     W4,
+    /// Claims in a large table.
+    #[value(name = "W5")]
+    W5,
     /// Memory.
     #[value(name = "W6")]
     W6,
@@ -53,6 +57,7 @@ impl Workload {
             Self::W1 | Self::W1i | Self::W2 | Self::W2o | Self::W7 => self.shares(bench).await,
             Self::W3 => latency::measure(bench).await,
             Self::W4 => scaling::measure(bench).await,
+            Self::W5 => claim::measure(bench).await,
             Self::W6 => memory::measure(bench).await,
             Self::W8 => cpu::measure(bench).await,
         }
@@ -80,7 +85,7 @@ impl Workload {
             Self::W2 => &[(Case::INSERT, 0.85)],
             Self::W2o => &[(Case::INSERT_INLINE, 0.85)],
             Self::W7 => &[(Case::SQLITE_NOOP, 0.8), (Case::SQLITE_INSERT, 0.8)],
-            Self::W3 | Self::W4 | Self::W6 | Self::W8 => &[],
+            Self::W3 | Self::W4 | Self::W5 | Self::W6 | Self::W8 => &[],
         }
     }
 
@@ -92,6 +97,7 @@ impl Workload {
             Self::W2o => "W2o",
             Self::W3 => "W3",
             Self::W4 => "W4",
+            Self::W5 => "W5",
             Self::W6 => "W6",
             Self::W7 => "W7",
             Self::W8 => "W8",
