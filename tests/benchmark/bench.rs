@@ -1,6 +1,6 @@
 //! The servers, and how often what is measured on them.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use eventflow_servers::{postgres::PostgresServer, redis::RedisServer};
 use sqlx::{Connection as _, PgConnection};
@@ -10,6 +10,7 @@ use crate::{
     Result,
     job::{Flood, Job, Mode, Outcome, Until, Work},
     load::{Load, Shares},
+    peers::{Peer, PeerRuns, Peers},
     progress::Progress,
     site::{Done, ServerSite, SqliteSite},
 };
@@ -25,6 +26,8 @@ pub(crate) struct Bench {
     pub(crate) events: u32,
     pub(crate) runs: u32,
     pub(crate) servers: Servers,
+    /// Those that it is asked for.
+    peers: Option<Peers>,
     pub(crate) progress: Progress,
     noop: OnceCell<Vec<Pair>>,
 }
@@ -117,7 +120,12 @@ impl Run {
 
 impl Bench {
     /// Starts the servers, to measure so many workloads on them.
-    pub(crate) async fn start(events: u32, runs: u32, workloads: usize) -> Result<Self> {
+    pub(crate) async fn start(
+        events: u32,
+        runs: u32,
+        workloads: usize,
+        peers: Option<Peers>,
+    ) -> Result<Self> {
         let (redis, postgres) = tokio::join!(
             RedisServer::start_with(&REDIS),
             PostgresServer::start_with(&POSTGRES)
@@ -126,6 +134,7 @@ impl Bench {
             events,
             runs,
             servers: Servers { redis, postgres },
+            peers,
             progress: Progress::start(workloads)?,
             noop: OnceCell::new(),
         })
@@ -135,6 +144,16 @@ impl Bench {
     pub(crate) async fn noop(&self) -> Result<&[Pair]> {
         let pairs = self.noop.get_or_try_init(|| self.pairs(Case::NOOP));
         Ok(pairs.await?)
+    }
+
+    /// Runs a peer, if peers are asked for.
+    pub(crate) async fn peer(&self, peer: Peer, work: Work) -> Result<Option<Arc<PeerRuns>>> {
+        let Some(peers) = &self.peers else {
+            return Ok(None);
+        };
+        self.progress.say(peer.name());
+        let measure = peers.measure(&self.servers, (peer, work), self.events, self.runs);
+        measure.await.map(Some)
     }
 
     /// Runs both contenders by turns, so that what disturbs one disturbs the other.
@@ -192,6 +211,13 @@ impl Bench {
 }
 
 impl Servers {
+    pub(crate) async fn drop_database(&self, url: &str) {
+        if let Some((_, name)) = url.rsplit_once('/') {
+            let drop = format!("DROP DATABASE {name} WITH (FORCE)");
+            self.postgres.run(&drop).await;
+        }
+    }
+
     pub(crate) async fn postgres_version(&self) -> Result<String> {
         let mut database = PgConnection::connect(&self.postgres.url("postgres")).await?;
         let version = sqlx::query_scalar("SHOW server_version");

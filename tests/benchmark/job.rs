@@ -31,7 +31,7 @@ pub(crate) struct Flood {
 }
 
 /// What is done with each event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Work {
     /// It is decoded.
     Nothing,

@@ -18,7 +18,9 @@ mod job;
 mod line;
 mod load;
 mod machine;
+mod peers;
 mod progress;
+mod repository;
 mod service;
 mod site;
 mod table;
@@ -29,7 +31,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, ValueEnum};
 
-use self::{bench::Bench, machine::Machine, workload::Workload};
+use self::{bench::Bench, machine::Machine, peers::Peers, workload::Workload};
 
 /// Whatever fails is told to whoever runs the benchmark.
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
@@ -40,6 +42,9 @@ struct Arguments {
     /// Only these workloads, as in `W1,W2`.
     #[arg(long, value_delimiter = ',', ignore_case = true)]
     only: Vec<Workload>,
+    /// Also measures what others have for the same work; installs it first.
+    #[arg(long)]
+    peers: bool,
     /// Writes the table's lines to a file, as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -76,7 +81,12 @@ async fn bench(arguments: &Arguments) -> Result<()> {
     } else {
         arguments.only.clone()
     };
-    let bench = Bench::start(arguments.events, arguments.runs, workloads.len()).await?;
+    let peers = if arguments.peers {
+        Some(Peers::build().await?)
+    } else {
+        None
+    };
+    let bench = Bench::start(arguments.events, arguments.runs, workloads.len(), peers).await?;
     println!("{}", Machine::look(&bench.servers).await?);
     println!("{} events, medians of {} runs\n", bench.events, bench.runs);
 

@@ -63,6 +63,18 @@ macro_rules! reserving {
 
             #[handler]
             async fn reserve(event: OrderCreated, tx: &mut $Connection) -> Result<(), Failure> {
+                insert(&event, tx).await
+            }
+
+            #[handler(replay_safe)]
+            async fn reserve_again(
+                event: OrderCreated,
+                tx: &mut $Connection,
+            ) -> Result<(), Failure> {
+                insert(&event, tx).await
+            }
+
+            async fn insert(event: &OrderCreated, tx: &mut $Connection) -> Result<(), Failure> {
                 sqlx::query(RESERVE)
                     .bind(event.order_id.to_string())
                     .bind(i64::from(event.quantity))
@@ -75,6 +87,11 @@ macro_rules! reserving {
             #[router(events = OrderEvents, handlers(reserve))]
             #[derive(Debug)]
             pub(crate) struct Reserving;
+
+            /// The same, and says that nothing is wrong with doing so again.
+            #[router(events = OrderEvents, handlers(reserve_again))]
+            #[derive(Debug)]
+            pub(crate) struct ReplaySafe;
         }
     };
 }

@@ -92,10 +92,7 @@ impl ServerSite {
     /// Drops the database.
     pub(crate) async fn remove(self, servers: &Servers) -> Result<()> {
         self.database.close().await?;
-        if let Some((_, name)) = self.url.rsplit_once('/') {
-            let drop = format!("DROP DATABASE {name} WITH (FORCE)");
-            servers.postgres.run(&drop).await;
-        }
+        servers.drop_database(&self.url).await;
         Ok(())
     }
 }

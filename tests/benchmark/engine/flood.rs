@@ -23,6 +23,31 @@ use crate::{
 /// How often the counts are looked at.
 const LOOK: Duration = Duration::from_millis(2);
 
+/// Consumes with the service of the flood, whose type depends on the database.
+macro_rules! with_service {
+    ($flood:ident, $stream:ident, $inbox:ident, $database:ident) => {{
+        match ($flood.work, $flood.mode) {
+            (Work::Nothing, _) => {
+                consume($flood, Consumer::builder($stream, $inbox, Idle::new(()))).await
+            }
+            (Work::Insert, Mode::Owned) => {
+                consume(
+                    $flood,
+                    Consumer::builder($stream, $inbox, $database::Reserving::new(())),
+                )
+                .await
+            }
+            (Work::Insert, Mode::Inline) => {
+                consume(
+                    $flood,
+                    Consumer::builder($stream, $inbox, $database::ReplaySafe::new(())),
+                )
+                .await
+            }
+        }
+    }};
+}
+
 /// Consumes until the flood is over.
 pub(crate) async fn flood(flood: &Flood) -> Result<Outcome> {
     match &flood.place {
@@ -32,16 +57,7 @@ pub(crate) async fn flood(flood: &Flood) -> Result<Outcome> {
         } => {
             let stream = redis_stream(redis).await?;
             let inbox = PgInbox::connect(url).await?;
-            match flood.work {
-                Work::Nothing => {
-                    let consumer = Consumer::builder(stream, inbox, Idle::new(()));
-                    consume(flood, consumer).await
-                }
-                Work::Insert => {
-                    let service = postgres::Reserving::new(());
-                    consume(flood, Consumer::builder(stream, inbox, service)).await
-                }
-            }
+            with_service!(flood, stream, inbox, postgres)
         }
         Place::Sqlite { file } => {
             let stream = MemoryStream::new(STREAM).group(GROUP);
@@ -50,16 +66,7 @@ pub(crate) async fn flood(flood: &Flood) -> Result<Outcome> {
                 event::fill(&stream, events).await?;
             }
             let inbox = SqliteInbox::open(file).await?;
-            match flood.work {
-                Work::Nothing => {
-                    let consumer = Consumer::builder(stream, inbox, Idle::new(()));
-                    consume(flood, consumer).await
-                }
-                Work::Insert => {
-                    let service = sqlite::Reserving::new(());
-                    consume(flood, Consumer::builder(stream, inbox, service)).await
-                }
-            }
+            with_service!(flood, stream, inbox, sqlite)
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What is measured: one file per kind of figure.
 
+mod build;
+mod claim;
 mod cpu;
 mod latency;
 mod memory;
@@ -12,6 +14,7 @@ use crate::{
     Result,
     bench::{Bench, Case},
     line::Line,
+    peers::Peer::{self, Apalis, GraphileWorker, PythonEventflow, Sqlxmq},
 };
 
 /// A workload of the table of goals.
@@ -35,6 +38,9 @@ pub(crate) enum Workload {
     /// More workers, and more processes.
     #[value(name = "W4")]
     W4,
+    /// Claims in a large table.
+    #[value(name = "W5")]
+    W5,
     /// Memory.
     #[value(name = "W6")]
     W6,
@@ -44,30 +50,42 @@ pub(crate) enum Workload {
     /// CPU time.
     #[value(name = "W8")]
     W8,
+    /// Building many handlers.
+    #[value(name = "W9")]
+    W9,
 }
 
 impl Workload {
     pub(crate) async fn measure(self, bench: &Bench) -> Result<Vec<Line>> {
         bench.progress.begin(self.name());
         match self {
-            Self::W1 | Self::W1i | Self::W2 | Self::W2o | Self::W7 => self.shares(bench).await,
+            Self::W1 | Self::W1i | Self::W2 | Self::W2o | Self::W7 => self.rates(bench).await,
             Self::W3 => latency::measure(bench).await,
             Self::W4 => scaling::measure(bench).await,
+            Self::W5 => claim::measure(bench).await,
             Self::W6 => memory::measure(bench).await,
             Self::W8 => cpu::measure(bench).await,
+            Self::W9 => build::measure(bench).await,
         }
     }
 
-    /// The engine's shares of its bare loops.
-    async fn shares(self, bench: &Bench) -> Result<Vec<Line>> {
+    /// The engine's rates beside its bare loops' and the peers'.
+    async fn rates(self, bench: &Bench) -> Result<Vec<Line>> {
         let mut lines = Vec::new();
         for (case, least) in self.cases() {
-            let share = |pairs: &[_]| throughput::share(self.name(), *case, pairs, *least);
-            lines.push(if *case == Case::NOOP {
-                share(bench.noop().await?)
+            let own;
+            let pairs = if *case == Case::NOOP {
+                bench.noop().await?
             } else {
-                share(&bench.pairs(*case).await?)
-            });
+                own = bench.pairs(*case).await?;
+                &own
+            };
+            lines.push(throughput::share(self.name(), *case, pairs, *least));
+            for (peer, goal) in self.peers() {
+                if let Some(peer) = bench.peer(*peer, case.work).await? {
+                    lines.push(throughput::times(self.name(), *case, pairs, &peer, *goal));
+                }
+            }
         }
         Ok(lines)
     }
@@ -80,7 +98,22 @@ impl Workload {
             Self::W2 => &[(Case::INSERT, 0.85)],
             Self::W2o => &[(Case::INSERT_INLINE, 0.85)],
             Self::W7 => &[(Case::SQLITE_NOOP, 0.8), (Case::SQLITE_INSERT, 0.8)],
-            Self::W3 | Self::W4 | Self::W6 | Self::W8 => &[],
+            _ => &[],
+        }
+    }
+
+    /// Who does the same, and how many times as fast the engine has to be, if that is a goal.
+    const fn peers(self) -> &'static [(Peer, Option<f64>)] {
+        match self {
+            Self::W1 => &[(PythonEventflow, Some(150.0))],
+            Self::W1i => &[(GraphileWorker, Some(1.3)), (Apalis, None), (Sqlxmq, None)],
+            Self::W2 => &[(PythonEventflow, Some(45.0)), (Sqlxmq, Some(5.0))],
+            Self::W2o => &[
+                (PythonEventflow, Some(90.0)),
+                (GraphileWorker, Some(4.0)),
+                (Apalis, None),
+            ],
+            _ => &[],
         }
     }
 
@@ -92,9 +125,11 @@ impl Workload {
             Self::W2o => "W2o",
             Self::W3 => "W3",
             Self::W4 => "W4",
+            Self::W5 => "W5",
             Self::W6 => "W6",
             Self::W7 => "W7",
             Self::W8 => "W8",
+            Self::W9 => "W9",
         }
     }
 }

@@ -3,6 +3,7 @@
 use crate::{
     bench::{Case, Pair},
     line::{Goal, Line},
+    peers::PeerRuns,
 };
 
 /// The engine's share of the bare loop's rate, which has to be at least so much.
@@ -18,6 +19,25 @@ pub(super) fn share(workload: &'static str, case: Case, pairs: &[Pair], least: f
     )
     .goal(Goal::RatioAtLeast(least))
     .foreign(foreign(pairs))
+}
+
+/// How many times as fast as a peer the engine is.
+pub(super) fn times(
+    workload: &'static str,
+    case: Case,
+    pairs: &[Pair],
+    peer: &PeerRuns,
+    goal: Option<f64>,
+) -> Line {
+    let rates = pairs.iter().zip(&peer.runs);
+    let rates = rates.map(|(pair, (rate, _))| (pair.engine.rate(), *rate));
+    let line = Line::beside(workload, format!("{case}: to {peer}"), "events/s", rates)
+        .foreign(foreign(pairs))
+        .foreign(peer.runs.iter().map(|(_, shares)| shares.foreign));
+    match goal {
+        Some(least) => line.goal(Goal::RatioAtLeast(least)),
+        None => line,
+    }
 }
 
 /// The shares of other programs in all runs.
