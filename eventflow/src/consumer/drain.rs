@@ -137,7 +137,7 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
             return Ok(false);
         }
         if engine.settings.inline && !batch.redelivered {
-            run_inline(engine, batch).await;
+            Box::pin(run_inline(engine, batch)).await;
             return Ok(true);
         }
         note_trimmed(engine, &batch);

@@ -50,7 +50,8 @@ where
     let mut storing = Storing::new(engine, &batch.entries, &Admission::Run);
     let inline = match storing.whole() {
         Some(arrivals) if !engine.stopping.is_cancelled() => {
-            in_one_transaction(engine, &mut storing, arrivals, &entries).await
+            // Boxed, as what goes another way would not fit beside it.
+            Box::pin(in_one_transaction(engine, &mut storing, arrivals, &entries)).await
         }
         _ => Inline::NotBegun,
     };
@@ -66,10 +67,10 @@ where
     acknowledge(engine, &entries).await;
     if let Inline::Lost(_) = inline {
         for row in rows {
-            run_by_route(engine, vec![row]).await;
+            Box::pin(run_by_route(engine, vec![row])).await;
         }
     } else {
-        run_by_route(engine, rows).await;
+        Box::pin(run_by_route(engine, rows)).await;
     }
 }
 
