@@ -9,11 +9,10 @@ use uuid::Uuid;
 use super::{
     Consumer, Report,
     due::claim_batch,
-    inline::run_inline,
     lanes::{acknowledge, entries_of, note_trimmed},
     lease, recovery,
     storing::{Storing, store},
-    worker::run,
+    worker::{run, run_fresh},
 };
 use crate::{
     error::Result,
@@ -137,7 +136,8 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
             return Ok(false);
         }
         if engine.settings.inline && !batch.redelivered {
-            Box::pin(run_inline(engine, batch)).await;
+            let rows = run_fresh(engine, batch).await;
+            seen.failed_runs.extend(rows.into_iter().map(|id| (id, 0)));
             return Ok(true);
         }
         note_trimmed(engine, &batch);

@@ -98,6 +98,11 @@ impl Held {
         }
     }
 
+    /// Removes the rows of a task that has ended early, those that its unit had inserted too.
+    pub(super) fn remove_of_task(&self, task: task::Id) {
+        self.lock().retain(|_, holding| holding.task != Some(task));
+    }
+
     /// All leases.
     pub(super) fn all(&self) -> Vec<Lease> {
         self.leases_of(|_| true)

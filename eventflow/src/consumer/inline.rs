@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use futures_util::future::join;
+use uuid::Uuid;
 
 use super::{
     concurrent::{calls, ended_within, finish},
@@ -31,16 +32,16 @@ const BLINK: Duration = Duration::from_millis(10);
 
 /// What one transaction came to.
 enum Inline {
-    /// The batch is stored and acknowledged.
-    Committed,
+    /// The batch is stored and acknowledged, with these rows to run.
+    Committed(Vec<Uuid>),
     /// Nothing of it is stored, and no handler has run.
     NotBegun,
     /// The unit is lost, with all that its handlers wrote in it.
     Lost(LossKind),
 }
 
-/// Stores a batch and runs its events.
-pub(super) async fn run_inline<Src, I>(engine: &Engine<Src, I>, batch: Batch)
+/// Stores a batch and runs its events; answers the rows that were run.
+pub(super) async fn run_inline<Src, I>(engine: &Engine<Src, I>, batch: Batch) -> Vec<Uuid>
 where
     Src: Source,
     I: Inbox,
@@ -55,16 +56,17 @@ where
         }
         _ => Inline::NotBegun,
     };
-    if let Inline::Committed = inline {
-        return;
+    if let Inline::Committed(rows) = inline {
+        return rows;
     }
     if let Inline::Lost(LossKind::CommitUnknown) = inline {
         storing.note_unanswered();
     }
     let Some(rows) = store(engine, &mut storing).await else {
-        return;
+        return Vec::new();
     };
     acknowledge(engine, &entries).await;
+    let ids = ids_of(&rows);
     if let Inline::Lost(_) = inline {
         for row in rows {
             Box::pin(run_by_route(engine, vec![row])).await;
@@ -72,6 +74,11 @@ where
     } else {
         Box::pin(run_by_route(engine, rows)).await;
     }
+    ids
+}
+
+fn ids_of(rows: &[Row]) -> Vec<Uuid> {
+    rows.iter().map(|row| row.lease.id).collect()
 }
 
 async fn in_one_transaction<Src, I>(
@@ -95,6 +102,7 @@ where
         }
     };
     let (newborn, committed) = Newborn::new(&rows, &engine.held);
+    let ids = ids_of(&rows);
     let running = run(engine, unit, newborn, rows);
     // Beside the rest of it: a handler that takes long goes on after the commit.
     let acknowledging = async {
@@ -106,7 +114,7 @@ where
         is_committed
     };
     match join(running, acknowledging).await {
-        (_, true) => Inline::Committed,
+        (_, true) => Inline::Committed(ids),
         (lost, false) => Inline::Lost(lost.unwrap_or(LossKind::Infrastructure)),
     }
 }

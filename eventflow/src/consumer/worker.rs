@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use super::{
     arrival::unknown_reason,
     concurrent::run_concurrently,
@@ -27,7 +29,7 @@ where
     while let Some(work) = queue.take().await {
         match work {
             Work::Rows(rows) => run(&engine, rows).await,
-            Work::Fresh(batch) => run_fresh(&engine, batch).await,
+            Work::Fresh(batch) => drop(run_fresh(&engine, batch).await),
         }
     }
 }
@@ -57,8 +59,8 @@ where
     }
 }
 
-/// As [`run`], for a batch that no row exists of yet.
-async fn run_fresh<Src, I>(engine: &Arc<Engine<Src, I>>, batch: Batch)
+/// As [`run`], for a batch that no row exists of yet; answers the rows that were run.
+pub(super) async fn run_fresh<Src, I>(engine: &Arc<Engine<Src, I>>, batch: Batch) -> Vec<Uuid>
 where
     Src: Source,
     I: Inbox,
@@ -67,12 +69,15 @@ where
         let engine = Arc::clone(engine);
         async move { run_inline(&engine, batch).await }
     });
-    if let Err(error) = task.await {
+    let id = task.id();
+    task.await.unwrap_or_else(|error| {
+        engine.held.remove_of_task(id);
         tracing::error!(
             %error,
             "a worker's task ended early; its events come again from the stream, or run when their leases have lapsed"
         );
-    }
+        Vec::new()
+    })
 }
 
 pub(super) async fn run_by_route<Src, I>(engine: &Engine<Src, I>, rows: Vec<Row>)
