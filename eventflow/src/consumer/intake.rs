@@ -27,6 +27,9 @@ pub(super) struct Intake<'e, Src, I: Inbox> {
     feeder: &'e Feeder,
     /// How many more rows may wait, by the last look.
     allowance: u64,
+    /// The workers had no room for the last batch.
+    is_behind: bool,
+    outage: Outage<'e>,
 }
 
 impl<'e, Src, I> Intake<'e, Src, I>
@@ -39,6 +42,8 @@ where
             engine,
             feeder,
             allowance: 0,
+            is_behind: false,
+            outage: Outage::new("counting due rows", &engine.vitals.database),
         }
     }
 
@@ -56,9 +61,14 @@ where
         let (engine, feeder) = (self.engine, self.feeder);
         let batch_size = engine.settings.batch_size;
         engine.able_worker().await;
-        let mut patience = BEHIND;
+        let mut patience = if self.is_behind {
+            Duration::ZERO
+        } else {
+            BEHIND
+        };
         loop {
             let room = tokio::time::timeout(patience, feeder.room(batch_size)).await;
+            self.is_behind = room.is_err();
             if let Ok(room) = room {
                 return Intended::Run(room);
             }
@@ -82,7 +92,7 @@ where
         may_wait
     }
 
-    async fn look(&self) -> u64 {
+    async fn look(&mut self) -> u64 {
         let engine = self.engine;
         let mark = engine.settings.high_water_mark;
         if mark == 0 {
@@ -90,11 +100,12 @@ where
         }
         let counting = engine.inbox.backlog(&engine.holder.consumer, mark);
         match engine.vitals.database.ask(counting).await {
-            Ok(waiting) => u64::from(mark).saturating_sub(waiting),
+            Ok(waiting) => {
+                self.outage.over();
+                u64::from(mark).saturating_sub(waiting)
+            }
             Err(error) => {
-                Outage::new("counting due rows", &engine.vitals.database)
-                    .wait(&error)
-                    .await;
+                self.outage.wait(&error).await;
                 0
             }
         }

@@ -65,7 +65,8 @@ impl Lanes {
             }
             intended => intended,
         };
-        while self.running.len() >= LANES {
+        let is_over = |lane: &JoinHandle<()>| lane.is_finished();
+        while self.running.len() >= LANES || self.running.front().is_some_and(is_over) {
             self.join_first().await;
         }
         // Stored side by side, they are handed over in the order in which they were read.
@@ -180,7 +181,10 @@ where
     outage.over();
 }
 
-async fn try_acknowledge<Src, I>(engine: &Engine<Src, I>, entries: &[EntryId]) -> Result<()>
+pub(super) async fn try_acknowledge<Src, I>(
+    engine: &Engine<Src, I>,
+    entries: &[EntryId],
+) -> Result<()>
 where
     Src: Source,
     I: Inbox,

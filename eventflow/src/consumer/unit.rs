@@ -133,7 +133,11 @@ pub(super) fn is_replay_safe<Src, I: Inbox>(engine: &Engine<Src, I>, rows: &[Row
         Route::Handler(route) => route.replay_safe,
         Route::Ignored | Route::Unknown => false,
     };
-    rows.len() > 1 && rows.iter().all(is_replay_safe) && engine.optimism.holds()
+    // Without the guard, writes after an unseen end of the transaction would be stored one by one.
+    rows.len() > 1
+        && rows.iter().all(is_replay_safe)
+        && engine.inbox.guards_units()
+        && engine.optimism.holds()
 }
 
 /// Runs the rows of lost units that are still this process's, one at a time.
@@ -403,8 +407,10 @@ where
                 if self.lose_newborn(kind, &error) {
                     return;
                 }
+                // Where rows share a savepoint, another one's handler may be to blame.
+                let own = failure.filter(|_| alone || gathered.shared_from.is_none());
                 self.again.append(&mut gathered.rows);
-                self.lose(kind, &error, failure, row, alone);
+                self.lose(kind, &error, own, row, alone);
                 return;
             }
         };
