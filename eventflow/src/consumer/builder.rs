@@ -8,8 +8,8 @@ use tower::{Layer, Service};
 use uuid::Uuid;
 
 use super::{
-    Consumer, UnknownEvents, dispatcher::Dispatcher, engine::Engine, held::Held, late::Late,
-    optimism::Optimism, settings::Settings, vitals::Vitals,
+    Consumer, UnknownEvents, dispatcher::Dispatcher, engine::Engine, held::Held, intake::Promised,
+    late::Late, optimism::Optimism, settings::Settings, vitals::Vitals,
 };
 use crate::{
     delivery::Delivery,
@@ -239,6 +239,7 @@ where
                 held: Held::default(),
                 optimism: Optimism::default(),
                 late: Late::default(),
+                promised: Promised::default(),
                 counters: Arc::default(),
                 vitals,
                 due_changed: Notify::new(),

@@ -111,7 +111,7 @@ pub(super) async fn take_in<Src, I>(
 {
     let admission = match intended {
         Intended::Run(_) => Admission::Run,
-        Intended::Wait => Admission::Wait,
+        Intended::Wait(_) => Admission::Wait,
     };
     note_trimmed(engine, &batch);
     let entries = entries_of(&batch);
@@ -140,7 +140,10 @@ async fn hand_over<Src, I: Inbox>(
 ) {
     match intended {
         Intended::Run(room) => feeder.rows(room, rows).await,
-        Intended::Wait => engine.due_changed.notify_one(),
+        Intended::Wait(promise) => {
+            drop(promise);
+            engine.due_changed.notify_one();
+        }
     }
 }
 
