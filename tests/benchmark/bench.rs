@@ -1,15 +1,17 @@
 //! The servers, and how often what is measured on them.
 
-use std::time::Duration;
+use std::{fmt, sync::Arc};
 
 use eventflow_servers::{postgres::PostgresServer, redis::RedisServer};
-use indicatif::{ProgressBar, ProgressStyle};
 use sqlx::{Connection as _, PgConnection};
+use tokio::sync::OnceCell;
 
 use crate::{
     Result,
-    job::{Contender, Job, Mode, Outcome, Work},
+    job::{Flood, Job, Mode, Outcome, Until, Work},
     load::{Load, Shares},
+    peers::{Peer, PeerRuns, Peers},
+    progress::Progress,
     site::{Done, ServerSite, SqliteSite},
 };
 
@@ -24,7 +26,10 @@ pub(crate) struct Bench {
     pub(crate) events: u32,
     pub(crate) runs: u32,
     pub(crate) servers: Servers,
-    progress: ProgressBar,
+    /// Those that it is asked for.
+    peers: Option<Peers>,
+    pub(crate) progress: Progress,
+    noop: OnceCell<Vec<Pair>>,
 }
 
 #[derive(Debug)]
@@ -50,6 +55,36 @@ pub(crate) enum On {
     Sqlite,
 }
 
+impl Case {
+    pub(crate) const NOOP: Self = Self::new(On::Servers, Work::Nothing, Mode::Owned);
+    pub(crate) const NOOP_INLINE: Self = Self::new(On::Servers, Work::Nothing, Mode::Inline);
+    pub(crate) const INSERT: Self = Self::new(On::Servers, Work::Insert, Mode::Owned);
+    pub(crate) const INSERT_INLINE: Self = Self::new(On::Servers, Work::Insert, Mode::Inline);
+    pub(crate) const SQLITE_NOOP: Self = Self::new(On::Sqlite, Work::Nothing, Mode::Owned);
+    pub(crate) const SQLITE_INSERT: Self = Self::new(On::Sqlite, Work::Insert, Mode::Owned);
+
+    const fn new(on: On, work: Work, mode: Mode) -> Self {
+        Self { on, work, mode }
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.work {
+            Work::Nothing => "no-op handler",
+            Work::Insert => "one insert",
+        })?;
+        f.write_str(match self.mode {
+            Mode::Owned => "",
+            Mode::Inline => ", inline",
+        })?;
+        f.write_str(match self.on {
+            On::Servers => "",
+            On::Sqlite => ", SQLite",
+        })
+    }
+}
+
 /// What came of a run, and how busy the machine was meanwhile.
 #[derive(Debug, Clone)]
 pub(crate) struct Run {
@@ -66,6 +101,17 @@ pub(crate) struct Pair {
 }
 
 impl Run {
+    /// Does a job.
+    pub(crate) async fn of(job: &Job, events: u32) -> Result<Self> {
+        let load = Load::start()?;
+        let outcome = job.run().await?;
+        Ok(Self {
+            events,
+            outcome,
+            shares: load.shares()?,
+        })
+    }
+
     /// Events per second.
     pub(crate) fn rate(&self) -> f64 {
         f64::from(self.events) / self.outcome.seconds
@@ -73,35 +119,56 @@ impl Run {
 }
 
 impl Bench {
-    pub(crate) async fn start(events: u32, runs: u32) -> Self {
+    /// Starts the servers, to measure so many workloads on them.
+    pub(crate) async fn start(
+        events: u32,
+        runs: u32,
+        workloads: usize,
+        peers: Option<Peers>,
+    ) -> Result<Self> {
         let (redis, postgres) = tokio::join!(
             RedisServer::start_with(&REDIS),
             PostgresServer::start_with(&POSTGRES)
         );
-        let progress = ProgressBar::no_length();
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} {msg}") {
-            progress.set_style(style);
-        }
-        progress.enable_steady_tick(Duration::from_millis(200));
-        Self {
+        Ok(Self {
             events,
             runs,
             servers: Servers { redis, postgres },
-            progress,
-        }
+            peers,
+            progress: Progress::start(workloads)?,
+            noop: OnceCell::new(),
+        })
+    }
+
+    /// The runs with the handler that does nothing, which several lines are about.
+    pub(crate) async fn noop(&self) -> Result<&[Pair]> {
+        let pairs = self.noop.get_or_try_init(|| self.pairs(Case::NOOP));
+        Ok(pairs.await?)
+    }
+
+    /// Runs a peer, if peers are asked for.
+    pub(crate) async fn peer(&self, peer: Peer, work: Work) -> Result<Option<Arc<PeerRuns>>> {
+        let Some(peers) = &self.peers else {
+            return Ok(None);
+        };
+        self.progress.say(peer.name());
+        let measure = peers.measure(&self.servers, (peer, work), self.events, self.runs);
+        measure.await.map(Some)
     }
 
     /// Runs both contenders by turns, so that what disturbs one disturbs the other.
     pub(crate) async fn pairs(&self, case: Case) -> Result<Vec<Pair>> {
         let mut pairs = Vec::new();
-        for run in 0..self.runs {
+        for run in 1..=self.runs {
+            self.progress
+                .say(format!("{case}, run {run} of {}", self.runs));
             let pair = if run % 2 == 0 {
-                let bare = self.run(Contender::Bare, case).await?;
-                let engine = self.run(Contender::Engine, case).await?;
+                let engine = self.run(Job::Engine, case).await?;
+                let bare = self.run(Job::Bare, case).await?;
                 Pair { engine, bare }
             } else {
-                let engine = self.run(Contender::Engine, case).await?;
-                let bare = self.run(Contender::Bare, case).await?;
+                let bare = self.run(Job::Bare, case).await?;
+                let engine = self.run(Job::Engine, case).await?;
                 Pair { engine, bare }
             };
             pairs.push(pair);
@@ -111,48 +178,46 @@ impl Bench {
 
     /// Runs one on a fresh database and a stream in which all events wait, and checks that each was
     /// done once.
-    pub(crate) async fn run(&self, contender: Contender, case: Case) -> Result<Run> {
+    async fn run(&self, contender: fn(Flood) -> Job, case: Case) -> Result<Run> {
         let events = self.events;
-        self.say(format!("{contender:?}: {case:?}"));
-        let job = |place| Job {
-            contender,
+        let flood = |place| Flood {
+            place,
             work: case.work,
             mode: case.mode,
-            place,
-            events,
+            workers: None,
+            until: Until::Processed(events),
         };
         let (run, done) = match case.on {
             On::Servers => {
                 let mut site = ServerSite::create(&self.servers, events).await?;
-                let run = run(&job(site.place())).await?;
+                let job = contender(flood(site.place()));
+                let run = Run::of(&job, events).await?;
                 let done = site.done().await?;
                 site.remove(&self.servers).await?;
                 (run, done)
             }
             On::Sqlite => {
                 let site = SqliteSite::create().await?;
-                (run(&job(site.place())).await?, site.done().await?)
+                let job = contender(flood(site.place()));
+                (Run::of(&job, events).await?, site.done().await?)
             }
         };
         if done == Done::all(events, case.work) {
             Ok(run)
         } else {
-            Err(format!("{contender:?} did not do its work: {done:?}").into())
+            Err(format!("not all was done, or not once, in {case}: {done:?}").into())
         }
-    }
-
-    /// Tells what is measured now.
-    pub(crate) fn say(&self, what: impl Into<std::borrow::Cow<'static, str>>) {
-        self.progress.set_message(what);
-    }
-
-    /// Nothing is measured any more.
-    pub(crate) fn finish(&self) {
-        self.progress.finish_and_clear();
     }
 }
 
 impl Servers {
+    pub(crate) async fn drop_database(&self, url: &str) {
+        if let Some((_, name)) = url.rsplit_once('/') {
+            let drop = format!("DROP DATABASE {name} WITH (FORCE)");
+            self.postgres.run(&drop).await;
+        }
+    }
+
     pub(crate) async fn postgres_version(&self) -> Result<String> {
         let mut database = PgConnection::connect(&self.postgres.url("postgres")).await?;
         let version = sqlx::query_scalar("SHOW server_version");
@@ -166,14 +231,4 @@ impl Servers {
             .find_map(|line| line.strip_prefix("redis_version:"));
         Ok(version.ok_or("Redis does not tell its version")?.to_owned())
     }
-}
-
-async fn run(job: &Job) -> Result<Run> {
-    let load = Load::start()?;
-    let outcome = job.run().await?;
-    Ok(Run {
-        events: job.events,
-        outcome,
-        shares: load.shares()?,
-    })
 }

@@ -1,6 +1,6 @@
 //! The event of every workload, and how it gets into a stream.
 
-use deadpool_redis::redis::{self, aio::MultiplexedConnection};
+use deadpool_redis::redis::{self, Cmd, aio::MultiplexedConnection};
 use eventflow::{
     Envelope,
     envelope::wire::{self, Limits},
@@ -48,6 +48,17 @@ pub(crate) enum OrderEvents {
     Created(OrderCreated),
 }
 
+/// The command that publishes an event.
+pub(crate) fn add(number: u32) -> Result<Cmd> {
+    let fields = wire::write(&OrderCreated::new(number).envelope()?, Limits::default())?;
+    let mut command = redis::cmd("XADD");
+    command.arg(STREAM).arg("*");
+    for (name, value) in fields {
+        command.arg(name).arg(value);
+    }
+    Ok(command)
+}
+
 /// Publishes events numbered from 0.
 pub(crate) async fn publish(redis: &mut MultiplexedConnection, events: u32) -> Result<()> {
     let mut number = 0;
@@ -55,12 +66,7 @@ pub(crate) async fn publish(redis: &mut MultiplexedConnection, events: u32) -> R
         let end = events.min(number + AT_ONCE);
         let mut pipeline = redis::pipe();
         for number in number..end {
-            let fields = wire::write(&OrderCreated::new(number).envelope()?, Limits::default())?;
-            let command = pipeline.cmd("XADD").arg(STREAM).arg("*");
-            for (name, value) in fields {
-                command.arg(name).arg(value);
-            }
-            command.ignore();
+            pipeline.add_command(add(number)?).ignore();
         }
         pipeline.query_async::<()>(redis).await?;
         number = end;

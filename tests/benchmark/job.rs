@@ -1,34 +1,37 @@
 //! What a process under measure is told to do, and what it answers.
 
-use std::{path::PathBuf, process::Stdio};
+use std::{path::PathBuf, process::Stdio, time::Duration};
 
 use rustix::process::{Signal, set_parent_process_death_signal};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::process::Command;
 
 use crate::{Result, bare, engine, usage::Usage};
 
 /// One measured run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Job {
-    pub(crate) contender: Contender,
-    pub(crate) work: Work,
-    pub(crate) mode: Mode,
-    pub(crate) place: Place,
-    /// How many events wait, after which the run ends.
-    pub(crate) events: u32,
+pub(crate) enum Job {
+    /// The engine takes what waits.
+    Engine(Flood),
+    /// The best loop without a framework does.
+    Bare(Flood),
+    /// The engine takes events as they come.
+    Trickle(Trickle),
 }
 
-/// Who does it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Contender {
-    Engine,
-    /// The best loop without a framework.
-    Bare,
+/// A stream in which events wait.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Flood {
+    pub(crate) place: Place,
+    pub(crate) work: Work,
+    pub(crate) mode: Mode,
+    /// As many as there are by default unless set.
+    pub(crate) workers: Option<usize>,
+    pub(crate) until: Until,
 }
 
 /// What is done with each event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Work {
     /// It is decoded.
     Nothing,
@@ -53,10 +56,19 @@ pub(crate) enum Place {
     Sqlite { file: PathBuf },
 }
 
-/// What came of a run.
+/// When a run is over.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) enum Until {
+    /// So many events are processed.
+    Processed(u32),
+    /// No event has been processed for so long.
+    Quiet(Duration),
+}
+
+/// What came of a flood.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Outcome {
-    /// From the start of the consumer, which is connected, to the last event's commit.
+    /// From the start of the consumer, which is connected, to its end.
     pub(crate) seconds: f64,
     /// How much CPU time the process used meanwhile.
     pub(crate) cpu_seconds: f64,
@@ -64,9 +76,26 @@ pub(crate) struct Outcome {
     pub(crate) peak_bytes: u64,
 }
 
+/// Events that come one by one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Trickle {
+    pub(crate) redis: String,
+    pub(crate) postgres: String,
+    /// Between an event and the next.
+    pub(crate) pause: Duration,
+    pub(crate) events: u32,
+}
+
+/// How long events took from `XADD` to the start of their handlers, in microseconds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Latencies {
+    pub(crate) p50: u64,
+    pub(crate) p99: u64,
+}
+
 impl Job {
     /// Does it in a process of its own.
-    pub(crate) async fn run(&self) -> Result<Outcome> {
+    pub(crate) async fn run<T: DeserializeOwned>(&self) -> Result<T> {
         let output = Command::new(std::env::current_exe()?)
             .arg("--job")
             .arg(serde_json::to_string(self)?)
@@ -86,12 +115,12 @@ impl Job {
 pub(crate) async fn answer(job: &str) -> Result<()> {
     // It must not run on, and disturb what is measured next, when the benchmark is killed.
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    let job: Job = serde_json::from_str(job)?;
-    let outcome = match job.contender {
-        Contender::Engine => engine::run(&job).await?,
-        Contender::Bare => bare::run(&job).await?,
+    let answer = match serde_json::from_str(job)? {
+        Job::Engine(flood) => serde_json::to_string(&engine::flood(&flood).await?),
+        Job::Bare(flood) => serde_json::to_string(&bare::flood(&flood).await?),
+        Job::Trickle(trickle) => serde_json::to_string(&engine::trickle(&trickle).await?),
     };
-    println!("{}", serde_json::to_string(&outcome)?);
+    println!("{}", answer?);
     Ok(())
 }
 

@@ -26,6 +26,9 @@ pub(crate) struct Line {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Goal {
     RatioAtLeast(f64),
+    RatioAtMost(f64),
+    /// In the line's unit.
+    AtMost(f64),
 }
 
 impl Line {
@@ -83,6 +86,8 @@ impl Line {
     pub(crate) fn met(&self) -> Option<bool> {
         Some(match self.goal? {
             Goal::RatioAtLeast(least) => self.ratio()? >= least,
+            Goal::RatioAtMost(most) => self.ratio()? <= most,
+            Goal::AtMost(most) => self.values.median() <= most,
         })
     }
 
@@ -98,6 +103,8 @@ impl fmt::Display for Goal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::RatioAtLeast(least) => write!(f, "≥ {least} ×"),
+            Self::RatioAtMost(most) => write!(f, "≤ {most} ×"),
+            Self::AtMost(most) => write!(f, "≤ {most}"),
         }
     }
 }

@@ -28,7 +28,10 @@ struct Ticks {
 /// Shares of the machine's CPU time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shares {
+    /// Of other programs than this one and those that it has started.
     pub(crate) foreign: f64,
+    /// Of all programs.
+    pub(crate) all: f64,
 }
 
 impl Load {
@@ -51,6 +54,7 @@ impl Load {
         let own = now.own.saturating_sub(self.before.own);
         Ok(Shares {
             foreign: share(all.saturating_sub(own))?,
+            all: share(all)?,
         })
     }
 }

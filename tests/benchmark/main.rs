@@ -18,6 +18,9 @@ mod job;
 mod line;
 mod load;
 mod machine;
+mod peers;
+mod progress;
+mod repository;
 mod service;
 mod site;
 mod table;
@@ -26,9 +29,9 @@ mod workload;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
-use self::{bench::Bench, machine::Machine, workload::Workload};
+use self::{bench::Bench, machine::Machine, peers::Peers, workload::Workload};
 
 /// Whatever fails is told to whoever runs the benchmark.
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
@@ -39,6 +42,9 @@ struct Arguments {
     /// Only these workloads, as in `W1,W2`.
     #[arg(long, value_delimiter = ',', ignore_case = true)]
     only: Vec<Workload>,
+    /// Also measures what others have for the same work; installs it first.
+    #[arg(long)]
+    peers: bool,
     /// Writes the table's lines to a file, as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -71,19 +77,25 @@ async fn main() -> ExitCode {
 
 async fn bench(arguments: &Arguments) -> Result<()> {
     let workloads = if arguments.only.is_empty() {
-        Workload::ALL.to_vec()
+        Workload::value_variants().to_vec()
     } else {
         arguments.only.clone()
     };
-    let bench = Bench::start(arguments.events, arguments.runs).await;
+    let peers = if arguments.peers {
+        Some(Peers::build().await?)
+    } else {
+        None
+    };
+    let bench = Bench::start(arguments.events, arguments.runs, workloads.len(), peers).await?;
     println!("{}", Machine::look(&bench.servers).await?);
     println!("{} events, medians of {} runs\n", bench.events, bench.runs);
 
     let mut lines = Vec::new();
     for workload in workloads {
         lines.extend(workload.measure(&bench).await?);
+        bench.progress.end();
     }
-    bench.finish();
+    bench.progress.clear();
 
     print!("{}", table::Table(&lines));
     if let Some(file) = &arguments.json {

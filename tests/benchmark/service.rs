@@ -1,8 +1,10 @@
-//! The handlers: one that does nothing, and one that writes one row in the event's transaction.
+//! The handlers: one that does nothing, one that tells when it starts, and one that writes one row
+//! in the event's transaction.
 
-use std::hint::black_box;
+use std::{hint::black_box, time::Instant};
 
 use eventflow::prelude::*;
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::event::{OrderCreated, OrderEvents};
 
@@ -29,6 +31,31 @@ async fn do_nothing(event: OrderCreated) {
 #[derive(Debug)]
 pub(crate) struct Idle;
 
+/// A handler has started.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Start {
+    pub(crate) number: u32,
+    pub(crate) time: Instant,
+}
+
+/// Who is told of starts.
+#[derive(Debug, Clone)]
+pub(crate) struct Starts(pub(crate) UnboundedSender<Start>);
+
+#[handler]
+#[expect(clippy::unused_async, reason = "handlers are asynchronous")]
+async fn tell_start(event: OrderCreated, State(starts): State<Starts>) -> Result<(), Failure> {
+    let time = Instant::now();
+    let number = event.number;
+    let told = starts.0.send(Start { number, time });
+    told.map_err(|_| Failure::retry("nobody listens"))
+}
+
+/// Tells when it starts.
+#[router(events = OrderEvents, handlers(tell_start))]
+#[derive(Debug)]
+pub(crate) struct Timed;
+
 macro_rules! reserving {
     ($database:ident, $Connection:ty) => {
         pub(crate) mod $database {
@@ -36,6 +63,18 @@ macro_rules! reserving {
 
             #[handler]
             async fn reserve(event: OrderCreated, tx: &mut $Connection) -> Result<(), Failure> {
+                insert(&event, tx).await
+            }
+
+            #[handler(replay_safe)]
+            async fn reserve_again(
+                event: OrderCreated,
+                tx: &mut $Connection,
+            ) -> Result<(), Failure> {
+                insert(&event, tx).await
+            }
+
+            async fn insert(event: &OrderCreated, tx: &mut $Connection) -> Result<(), Failure> {
                 sqlx::query(RESERVE)
                     .bind(event.order_id.to_string())
                     .bind(i64::from(event.quantity))
@@ -48,6 +87,11 @@ macro_rules! reserving {
             #[router(events = OrderEvents, handlers(reserve))]
             #[derive(Debug)]
             pub(crate) struct Reserving;
+
+            /// The same, and says that nothing is wrong with doing so again.
+            #[router(events = OrderEvents, handlers(reserve_again))]
+            #[derive(Debug)]
+            pub(crate) struct ReplaySafe;
         }
     };
 }

@@ -80,13 +80,19 @@ impl ServerSite {
         })
     }
 
+    /// How many seconds lie between the first row's arrival and the last one's end.
+    pub(crate) async fn span(&mut self) -> Result<f64> {
+        let span = "SELECT EXTRACT(EPOCH FROM max(processed_at) - min(received_at))::float8
+            FROM event_inbox";
+        Ok(sqlx::query_scalar(span)
+            .fetch_one(&mut self.database)
+            .await?)
+    }
+
     /// Drops the database.
     pub(crate) async fn remove(self, servers: &Servers) -> Result<()> {
         self.database.close().await?;
-        if let Some((_, name)) = self.url.rsplit_once('/') {
-            let drop = format!("DROP DATABASE {name} WITH (FORCE)");
-            servers.postgres.run(&drop).await;
-        }
+        servers.drop_database(&self.url).await;
         Ok(())
     }
 }
@@ -133,6 +139,20 @@ impl Done {
             unacknowledged: 0,
             reservations: (reservations, reservations),
         }
+    }
+
+    /// Whether all of that was done, at least once.
+    pub(crate) fn is_at_least(&self, all: &Self) -> bool {
+        let (_, events) = self.reservations;
+        let (_, all_events) = all.reservations;
+        let is_stored = (self.processed, self.unacknowledged) == (all.processed, 0);
+        is_stored && events == all_events
+    }
+
+    /// How many reservations are of an event that has another.
+    pub(crate) fn twice(&self) -> i64 {
+        let (reservations, events) = self.reservations;
+        reservations - events
     }
 }
 

@@ -10,13 +10,14 @@ use super::{
     Consumer, Report,
     due::claim_batch,
     lanes::{acknowledge, entries_of, note_trimmed},
+    late::acknowledge_all,
     lease, recovery,
     storing::{Storing, store},
     worker::{run, run_fresh},
 };
 use crate::{
     error::Result,
-    inbox::{Admission, Due, Inbox, Lease, Row},
+    inbox::{Admission, Due, Inbox, Row},
     stream::{Batch, Source},
 };
 
@@ -136,7 +137,9 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
             return Ok(false);
         }
         if engine.settings.inline && !batch.redelivered {
-            seen.add(run_fresh(engine, batch).await);
+            let rows = run_fresh(engine, batch).await;
+            acknowledge_all(engine).await;
+            seen.failed_runs.extend(rows.into_iter().map(|id| (id, 0)));
             return Ok(true);
         }
         note_trimmed(engine, &batch);
@@ -146,7 +149,7 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
             return Ok(false);
         };
         acknowledge(engine, &entries).await;
-        seen.add(rows.iter().map(|row| row.lease));
+        seen.add(&rows);
         self.run_all(rows).await;
         Ok(true)
     }
@@ -177,9 +180,8 @@ struct Seen {
 }
 
 impl Seen {
-    /// Notes new rows.
-    fn add(&mut self, leases: impl IntoIterator<Item = Lease>) {
-        let failed_runs = leases.into_iter().map(|lease| (lease.id, 0));
+    fn add(&mut self, rows: &[Row]) {
+        let failed_runs = rows.iter().map(|row| (row.lease.id, row.retry_count));
         self.failed_runs.extend(failed_runs);
     }
 

@@ -98,7 +98,7 @@ impl Held {
         }
     }
 
-    /// Lets go of what a task had that has ended early: nobody runs its rows here any more.
+    /// Removes the rows of a task that has ended early, those that its unit had inserted too.
     pub(super) fn remove_of_task(&self, task: task::Id) {
         self.lock().retain(|_, holding| holding.task != Some(task));
     }

@@ -4,15 +4,18 @@
 //! What does not fit goes the first way: stored and acknowledged before it runs. So does a batch whose
 //! unit is lost; the statement that stores it then finds what a commit without an answer has left.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
-use futures_util::future::join;
+use futures_util::{Stream, StreamExt, future::join, stream};
+use uuid::Uuid;
 
 use super::{
     concurrent::{calls, ended_within, finish},
     engine::Engine,
-    lanes::{acknowledge, entries_of, note_trimmed},
+    lanes::{entries_of, note_trimmed},
+    late::acknowledge_soon,
     newborn::Newborn,
+    outcome::Outcome,
     storing::{Storing, store},
     unit::{Finished, UnitOfWork, is_replay_safe, run_again},
     worker::run_by_route,
@@ -20,7 +23,7 @@ use super::{
 use crate::{
     error::chain,
     fail_point::{self, Point},
-    inbox::{Admission, Arrival, Inbox, Insertion, Lease, LossKind, Row, Unit, UnitLost},
+    inbox::{Admission, Arrival, Inbox, Insertion, LossKind, Row, Unit, UnitLost},
     router::Route,
     stream::{Batch, EntryId, Source},
 };
@@ -31,16 +34,16 @@ const BLINK: Duration = Duration::from_millis(10);
 
 /// What one transaction came to.
 enum Inline {
-    /// The batch is stored and acknowledged.
-    Committed(Vec<Lease>),
+    /// The batch is stored and acknowledged, with these rows to run.
+    Committed(Vec<Uuid>),
     /// Nothing of it is stored, and no handler has run.
     NotBegun,
     /// The unit is lost, with all that its handlers wrote in it.
     Lost(LossKind),
 }
 
-/// Stores a batch and runs its events; answers their leases.
-pub(super) async fn run_inline<Src, I>(engine: &Engine<Src, I>, batch: Batch) -> Vec<Lease>
+/// Stores a batch and runs its events; answers the rows that were run.
+pub(super) async fn run_inline<Src, I>(engine: &Engine<Src, I>, batch: Batch) -> Vec<Uuid>
 where
     Src: Source,
     I: Inbox,
@@ -50,12 +53,13 @@ where
     let mut storing = Storing::new(engine, &batch.entries, &Admission::Run);
     let inline = match storing.whole() {
         Some(arrivals) if !engine.stopping.is_cancelled() => {
-            in_one_transaction(engine, &mut storing, arrivals, &entries).await
+            // Boxed, as what goes another way would not fit beside it.
+            Box::pin(in_one_transaction(engine, &mut storing, arrivals, &entries)).await
         }
         _ => Inline::NotBegun,
     };
-    if let Inline::Committed(leases) = inline {
-        return leases;
+    if let Inline::Committed(rows) = inline {
+        return rows;
     }
     if let Inline::Lost(LossKind::CommitUnknown) = inline {
         storing.note_unanswered();
@@ -64,16 +68,20 @@ where
         return Vec::new();
     };
     engine.held.take_on(&rows);
-    let leases = rows.iter().map(|row| row.lease).collect();
-    acknowledge(engine, &entries).await;
+    acknowledge_soon(engine, &entries).await;
+    let ids = ids_of(&rows);
     if let Inline::Lost(_) = inline {
         for row in rows {
-            run_by_route(engine, vec![row]).await;
+            Box::pin(run_by_route(engine, vec![row])).await;
         }
     } else {
-        run_by_route(engine, rows).await;
+        Box::pin(run_by_route(engine, rows)).await;
     }
-    leases
+    ids
+}
+
+fn ids_of(rows: &[Row]) -> Vec<Uuid> {
+    rows.iter().map(|row| row.lease.id).collect()
 }
 
 async fn in_one_transaction<Src, I>(
@@ -96,20 +104,20 @@ where
             return Inline::NotBegun;
         }
     };
-    let leases = rows.iter().map(|row| row.lease).collect();
     let (newborn, committed) = Newborn::new(&rows, &engine.held);
+    let ids = ids_of(&rows);
     let running = run(engine, unit, newborn, rows);
     // Beside the rest of it: a handler that takes long goes on after the commit.
     let acknowledging = async {
         let is_committed = committed.await.is_ok();
         if is_committed {
             storing.note_whole(engine, &duplicates);
-            acknowledge(engine, entries).await;
+            acknowledge_soon(engine, entries).await;
         }
         is_committed
     };
     match join(running, acknowledging).await {
-        (_, true) => Inline::Committed(leases),
+        (_, true) => Inline::Committed(ids),
         (lost, false) => Inline::Lost(lost.unwrap_or(LossKind::Infrastructure)),
     }
 }
@@ -145,15 +153,20 @@ where
     let optimistic = is_replay_safe(engine, &transactional);
     let mut work = UnitOfWork::with_newborn(engine, unit, newborn, optimistic);
     let mut calls = calls(engine, concurrent);
-    for (row, outcome) in ended_within(BLINK, &mut calls).await {
+    let ended = ended_within(BLINK, &mut calls).await;
+    let has_ended = !ended.is_empty();
+    for (row, outcome) in ended {
         work.note_call(row, outcome);
     }
-    if !calls.is_empty() {
-        work.commit().await;
+    let mut ended = Vec::new();
+    // What has ended is not to be repeated because a neighbour loses the unit.
+    if !calls.is_empty() || (has_ended && !transactional.is_empty()) {
+        ended = commit_beside(&mut work, &mut calls).await;
         if let Some(kind) = work.lost_newborn() {
             return Some(kind);
         }
     }
+    let calls = stream::iter(ended).chain(calls);
     let units = async {
         for row in transactional {
             work.run(row).await;
@@ -167,6 +180,27 @@ where
     };
     let (lost_newborn, ()) = join(units, finish(engine, calls)).await;
     lost_newborn
+}
+
+/// Commits the unit while calls go on: their time is not for the database to use up. Answers those that
+/// end meanwhile.
+async fn commit_beside<Src, I>(
+    work: &mut UnitOfWork<'_, Src, I>,
+    calls: &mut (impl Stream<Item = (Row, Outcome)> + Unpin),
+) -> Vec<(Row, Outcome)>
+where
+    Src: Source,
+    I: Inbox,
+{
+    let mut ended = Vec::new();
+    let mut commit = pin!(work.commit());
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut commit => return ended,
+            Some(call) = calls.next() => ended.push(call),
+        }
+    }
 }
 
 fn takes_transaction<Src, I: Inbox>(engine: &Engine<Src, I>, row: &Row) -> bool {

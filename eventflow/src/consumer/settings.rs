@@ -168,11 +168,14 @@ mod tests {
         assert_eq!(limits.largest_payload(), mebibytes * 1024 * 1024);
         assert_eq!(settings.name, "billing");
         assert_eq!(settings.unknown_events, UnknownEvents::DeadLetter);
+        assert_eq!((settings.inline, settings.high_water_mark), (false, 10_000));
         vec![
             ("name", "the stream's group".to_owned()),
             ("batch_size", settings.batch_size.to_string()),
             ("block", words(settings.block)),
             ("workers", settings.workers.to_string()),
+            ("inline", "off".to_owned()),
+            ("high_water_mark", "10 000".to_owned()),
             ("max_retries", settings.max_retries.to_string()),
             (
                 "backoff",

@@ -81,11 +81,6 @@ impl Gathered {
         }
     }
 
-    /// Whether rows have run since the savepoint that they share with the next.
-    fn shares_savepoint(&self) -> bool {
-        self.shared_from.is_some_and(|from| from < self.rows.len())
-    }
-
     /// Takes out the rows that share a savepoint, which was rolled back to.
     fn take_shared(&mut self) -> Vec<Row> {
         let Some(from) = self.shared_from.take() else {
@@ -138,7 +133,11 @@ pub(super) fn is_replay_safe<Src, I: Inbox>(engine: &Engine<Src, I>, rows: &[Row
         Route::Handler(route) => route.replay_safe,
         Route::Ignored | Route::Unknown => false,
     };
-    rows.len() > 1 && rows.iter().all(is_replay_safe) && engine.optimism.holds()
+    // Without the guard, writes after an unseen end of the transaction would be stored one by one.
+    rows.len() > 1
+        && rows.iter().all(is_replay_safe)
+        && engine.inbox.guards_units()
+        && engine.optimism.holds()
 }
 
 /// Runs the rows of lost units that are still this process's, one at a time.
@@ -405,13 +404,13 @@ where
             }
             Attempt::Lost(kind, error, failure) => {
                 let alone = gathered.rows.is_empty();
-                // Where they share a savepoint, one that has run before may be to blame.
-                let failure = failure.filter(|_| !gathered.shares_savepoint());
                 if self.lose_newborn(kind, &error) {
                     return;
                 }
+                // Where rows share a savepoint, another one's handler may be to blame.
+                let own = failure.filter(|_| alone || gathered.shared_from.is_none());
                 self.again.append(&mut gathered.rows);
-                self.lose(kind, &error, failure, row, alone);
+                self.lose(kind, &error, own, row, alone);
                 return;
             }
         };

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use super::{
     arrival::unknown_reason,
     concurrent::run_concurrently,
@@ -13,7 +15,7 @@ use super::{
     unit::run_in_units,
 };
 use crate::{
-    inbox::{Inbox, Lease, Row, Settlement, Status},
+    inbox::{Inbox, Row, Settlement, Status},
     router::Route,
     stream::{Batch, Source},
 };
@@ -57,8 +59,8 @@ where
     }
 }
 
-/// As [`run`], for a batch that no row exists of yet; answers the rows that it has become.
-pub(super) async fn run_fresh<Src, I>(engine: &Arc<Engine<Src, I>>, batch: Batch) -> Vec<Lease>
+/// As [`run`], for a batch that no row exists of yet; answers the rows that were run.
+pub(super) async fn run_fresh<Src, I>(engine: &Arc<Engine<Src, I>>, batch: Batch) -> Vec<Uuid>
 where
     Src: Source,
     I: Inbox,
@@ -69,11 +71,11 @@ where
     });
     let id = task.id();
     task.await.unwrap_or_else(|error| {
+        engine.held.remove_of_task(id);
         tracing::error!(
             %error,
             "a worker's task ended early; its events come again from the stream, or run when their leases have lapsed"
         );
-        engine.held.remove_of_task(id);
         Vec::new()
     })
 }

@@ -184,7 +184,7 @@ mod tests {
         assert!(futures_util::poll!(over.as_mut()).is_pending());
         if let Some(lent_after) = lent_after {
             tokio::time::advance(lent_after).await;
-            reservation.fill(unit);
+            reservation.fill(unit, false);
         }
         over.await;
 

@@ -11,7 +11,7 @@ mod sqlite;
 
 use crate::{
     Result,
-    job::{Job, Outcome, Place},
+    job::{Flood, Outcome, Place},
 };
 
 /// As many entries are read at once as a consumer reads unless told otherwise.
@@ -26,12 +26,12 @@ const LEASE: i64 = 60_000_000;
 /// Whose leases the rows have.
 const HOLDER: &str = "bare";
 
-pub(crate) async fn run(job: &Job) -> Result<Outcome> {
-    match &job.place {
+pub(crate) async fn flood(flood: &Flood) -> Result<Outcome> {
+    match &flood.place {
         Place::Servers {
             redis,
             postgres: url,
-        } => postgres::run(job, redis, url).await,
-        Place::Sqlite { file } => sqlite::run(job, file).await,
+        } => postgres::run(flood, redis, url).await,
+        Place::Sqlite { file } => sqlite::run(flood, file).await,
     }
 }

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     Result,
     event::{GROUP, OrderCreated},
-    job::{Job, Mode, Outcome, Work},
+    job::{Flood, Mode, Outcome, Work},
     service::RESERVE,
     usage::Usage,
 };
@@ -51,15 +51,15 @@ const SETTLE: &str = "
         locked_by = NULL, locked_until = NULL
     WHERE id = ANY($1) AND lock_token = 1 AND status = 'processing'";
 
-pub(super) async fn run(job: &Job, redis: &str, url: &str) -> Result<Outcome> {
+pub(super) async fn run(flood: &Flood, redis: &str, url: &str) -> Result<Outcome> {
     let client = Client::open(redis)?;
     let mut lanes = Vec::with_capacity(LANES);
     for lane in 0..LANES {
         lanes.push(Lane {
             reader: Reader::connect(&client, format!("bare-{lane}")).await?,
             database: PgConnection::connect(url).await?,
-            work: job.work,
-            mode: job.mode,
+            work: flood.work,
+            mode: flood.mode,
         });
     }
 

@@ -18,7 +18,7 @@ use super::{HOLDER, LEASE, MAX_RETRIES, arrival::Arrivals, memory};
 use crate::{
     Result,
     event::{self, GROUP, OrderCreated, STREAM},
-    job::{Job, Outcome, Work},
+    job::{Flood, Outcome, Until, Work},
     service::RESERVE,
     usage::Usage,
 };
@@ -46,10 +46,12 @@ const SETTLE: &str = "
         locked_by = NULL, locked_until = NULL
     WHERE id IN (SELECT value FROM json_each($1)) AND lock_token = 1 AND status = 'processing'";
 
-pub(super) async fn run(job: &Job, file: &Path) -> Result<Outcome> {
+pub(super) async fn run(flood: &Flood, file: &Path) -> Result<Outcome> {
     let stream = MemoryStream::new(STREAM).group(GROUP);
     stream.open().await?;
-    event::fill(&stream, job.events).await?;
+    if let Until::Processed(events) = flood.until {
+        event::fill(&stream, events).await?;
+    }
     // As the inbox opens it.
     let options = SqliteConnectOptions::new()
         .filename(file)
@@ -60,7 +62,7 @@ pub(super) async fn run(job: &Job, file: &Path) -> Result<Outcome> {
     let lane = Lane {
         stream,
         writer: Arc::new(Mutex::new(writer)),
-        work: job.work,
+        work: flood.work,
     };
 
     let begun = Usage::now()?;

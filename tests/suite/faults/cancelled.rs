@@ -62,6 +62,12 @@ async fn p6_bare_sqlx_loses_commits_after_a_cut_begin() {
     let (mut cut, mut poisoned, mut written) = (0, 0, 0);
 
     for polls in (1..=6).cycle().take(60) {
+        // The server ends a session some time after its client.
+        eventually(DEADLINE, async || {
+            let idle = sqlx::query_scalar::<_, String>(<Postgres>::IDLE_IN_TRANSACTION);
+            idle.fetch_all(&beside).await.unwrap().is_empty()
+        })
+        .await;
         let pool = PgPoolOptions::new().max_connections(1);
         let pool = pool.connect(database.url()).await.unwrap();
         if cut_at(polls, pool.begin()).await.is_some() {

@@ -36,6 +36,7 @@ async fn site<D: OnPostgres>() -> (PostgresServer, Site<D>, WorkerConfig) {
     let site = Site::on(database).await;
     let config = WorkerConfig {
         lease: Duration::from_hours(1),
+        // However long the server takes to start again, the entries stay those of who has read them.
         claim_idle: Duration::from_hours(1),
         ..site.worker()
     };

@@ -16,7 +16,7 @@ use eventflow::{
     handler::{FromDelivery, HandlerParam},
     prelude::*,
 };
-use eventflow_tests::shop::{Database, Postgres, Shop, Sqlite};
+use eventflow_tests::shop::{Database, Postgres, Shop, Sqlite, in_an_hour};
 
 /// Asks for money.
 #[derive(Debug, Clone, Serialize, Deserialize, Event)]
@@ -176,6 +176,7 @@ macro_rules! payments_on {
                 let consumer = shop
                     .serving(service)
                     .workers(1)
+                    .backoff(in_an_hour())
                     // What is told to a handler is told to it alone.
                     .handler_timeout(Duration::from_mins(10))
                     .unknown_events(UnknownEvents::Ignore);

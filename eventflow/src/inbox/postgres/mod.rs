@@ -25,7 +25,7 @@ use self::{
     batch::Parameters,
     builder::Session,
     connection::{connection, run},
-    row::{entered, lease, record},
+    row::{entered, lease, record, settled},
     sql::{Sql, Statements, Table},
 };
 pub use self::{builder::PgInboxBuilder, unit::PgUnit};
@@ -167,10 +167,12 @@ impl PgInbox {
         rows.iter()
             .map(read)
             .collect::<Result<_, _>>()
-            .map_err(|error| {
-                let table = &self.settings.table;
-                failed(format!("a row of {table} cannot be read"), error)
-            })
+            .map_err(|error| self.unreadable(error))
+    }
+
+    fn unreadable(&self, error: sqlx::Error) -> Error {
+        let table = &self.settings.table;
+        failed(format!("a row of {table} cannot be read"), error)
     }
 
     /// The statement of a batch.
@@ -254,6 +256,10 @@ impl Inbox for PgInbox {
         Ok(sized)
     }
 
+    fn guards_units(&self) -> bool {
+        self.settings.session.options
+    }
+
     async fn insert(&self, holder: &Holder, arrivals: Vec<Arrival>) -> Result<Insertion, Error> {
         let arrivals = batch::keep_refused_as_bytes(arrivals);
         let parameters = batch::arrivals(&arrivals, Status::Processing, holder);
@@ -269,7 +275,7 @@ impl Inbox for PgInbox {
             })
         })
         .await?;
-        let entered = self.read(&rows, entered)?.into_iter().collect();
+        let entered = entered(&rows).map_err(|error| self.unreadable(error))?;
         Ok(insertion(arrivals, entered))
     }
 
@@ -332,7 +338,7 @@ impl Inbox for PgInbox {
         let (sql, parameters) = batch::settling(&self.settings.statements, settlements, holder);
         let statement = self.batch(sql, parameters)?;
         let rows = self.rows("rows could not be settled", statement).await?;
-        self.read(&rows, lease)
+        settled(&rows).map_err(|error| self.unreadable(error))
     }
 
     async fn begin(&self) -> Result<PgUnit, UnitLost> {

@@ -1,6 +1,8 @@
 //! Rows as Postgres gives them, and what its JSONB refuses.
 
-use sqlx::{Row as _, postgres::PgRow};
+use std::collections::HashMap;
+
+use sqlx::{Decode, Postgres, Row as _, Type, postgres::PgRow};
 use uuid::Uuid;
 
 use crate::inbox::{Lease, record::Record};
@@ -25,9 +27,31 @@ pub(super) fn record(row: &PgRow) -> Result<Record, sqlx::Error> {
     })
 }
 
-/// Reads `id, payload` of a row that has entered.
-pub(super) fn entered(row: &PgRow) -> Result<(Uuid, Option<String>), sqlx::Error> {
-    Ok((row.try_get(0)?, row.try_get(1)?))
+/// Reads the ids and payloads of the rows that have entered.
+pub(super) fn entered(answer: &[PgRow]) -> Result<HashMap<Uuid, Option<String>>, sqlx::Error> {
+    let (ids, payloads) = arrays::<Uuid, Option<String>>(answer)?;
+    Ok(ids.into_iter().zip(payloads).collect())
+}
+
+/// Reads the claims that held.
+pub(super) fn settled(answer: &[PgRow]) -> Result<Vec<Lease>, sqlx::Error> {
+    let (ids, tokens) = arrays::<Uuid, i64>(answer)?;
+    let leases = ids.into_iter().zip(tokens);
+    Ok(leases.map(|(id, token)| Lease { id, token }).collect())
+}
+
+/// Reads two columns that are in one row, as arrays; of no rows, they are null.
+fn arrays<A, B>(answer: &[PgRow]) -> Result<(Vec<A>, Vec<B>), sqlx::Error>
+where
+    for<'r> Vec<A>: Decode<'r, Postgres> + Type<Postgres>,
+    for<'r> Vec<B>: Decode<'r, Postgres> + Type<Postgres>,
+{
+    let Some(row) = answer.first() else {
+        return Ok((Vec::new(), Vec::new()));
+    };
+    let first: Option<Vec<A>> = row.try_get(0)?;
+    let second: Option<Vec<B>> = row.try_get(1)?;
+    Ok((first.unwrap_or_default(), second.unwrap_or_default()))
 }
 
 /// Reads `id, lock_token`.
