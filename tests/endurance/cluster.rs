@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::{crew::Crew, database::Database, schedule::LEASE, stream::Stream};
+use crate::{crew::Crew, database::Database, modes::Modes, schedule::LEASE, stream::Stream};
 
 /// How often an event may fail. Much more often than one can lapse by bad luck, so that only those
 /// become dead letters that deserve it.
@@ -34,7 +34,7 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    pub(crate) async fn start(logs: &Path) -> Self {
+    pub(crate) async fn start(modes: Modes, logs: &Path) -> Self {
         let (redis, postgres) = tokio::join!(RedisServer::start(), PostgresServer::start());
         let redis_network = Proxy::start(redis.port()).await;
         let postgres_network = Proxy::start(postgres.port()).await;
@@ -56,7 +56,7 @@ impl Cluster {
             postgres: Mutex::new(postgres),
             postgres_network: Mutex::new(postgres_network),
             database,
-            crew: Crew::start(worker, logs).await,
+            crew: Crew::start(worker, modes, logs).await,
         }
     }
 

@@ -13,7 +13,10 @@ use eventflow_tests::worker::{Signal, Worker, WorkerConfig, WorkerReport};
 use futures_util::future::join_all;
 use tokio::sync::{Mutex as Seat, MutexGuard};
 
-use crate::schedule::SEATS;
+use crate::{
+    modes::{Mode, Modes},
+    schedule::SEATS,
+};
 
 /// No worker takes as long as this to start or to stop.
 const DEADLINE: Duration = Duration::from_mins(1);
@@ -24,6 +27,7 @@ const STARTED: &str = "consumer started";
 #[derive(Debug)]
 pub(crate) struct Crew {
     config: WorkerConfig,
+    modes: Modes,
     seats: [Seat<Numbered>; SEATS],
     started: AtomicUsize,
     logs: PathBuf,
@@ -31,24 +35,22 @@ pub(crate) struct Crew {
     surprises: Mutex<Vec<String>>,
 }
 
-/// A worker, and the how manieth it is.
+/// A worker, the how manieth it is, and its mode.
 #[derive(Debug)]
 pub(crate) struct Numbered {
     number: usize,
+    mode: Mode,
     worker: Worker,
 }
 
 impl Crew {
     /// Starts workers, whose logs are kept in a folder.
-    pub(crate) async fn start(config: WorkerConfig, logs: &Path) -> Self {
-        let seats = std::array::from_fn(|number| {
-            Seat::new(Numbered {
-                number,
-                worker: Worker::start(&config),
-            })
-        });
+    pub(crate) async fn start(config: WorkerConfig, modes: Modes, logs: &Path) -> Self {
+        let seats =
+            std::array::from_fn(|number| Seat::new(Numbered::start(number, modes.next(), &config)));
         let crew = Self {
             config,
+            modes,
             seats,
             started: AtomicUsize::new(SEATS),
             logs: logs.to_owned(),
@@ -70,6 +72,17 @@ impl Crew {
     /// The worker on a seat, for as long as nothing else is to happen to it.
     pub(crate) async fn seat(&self, seat: usize) -> MutexGuard<'_, Numbered> {
         self.seats[seat].lock().await
+    }
+
+    /// As [`seat`](Self::seat): this one, or the next whose worker owns rows at birth, if any does.
+    pub(crate) async fn seat_of_owner(&self, seat: usize) -> MutexGuard<'_, Numbered> {
+        for next in 0..SEATS {
+            let worker = self.seat((seat + next) % SEATS).await;
+            if worker.owns_at_birth() {
+                return worker;
+            }
+        }
+        self.seat(seat).await
     }
 
     /// Puts workers on the seats of those that have ended, for ever.
@@ -100,10 +113,13 @@ impl Crew {
     /// Keeps the logs of a worker that has ended, and starts another.
     pub(crate) fn renew(&self, seat: &mut Numbered) {
         self.keep_logs(seat);
-        *seat = Numbered {
-            number: self.started.fetch_add(1, Ordering::Relaxed),
-            worker: Worker::start(&self.config),
-        };
+        let number = self.started.fetch_add(1, Ordering::Relaxed);
+        *seat = Numbered::start(number, self.modes.next(), &self.config);
+    }
+
+    /// The modes of the workers.
+    pub(crate) fn modes(&self) -> &Modes {
+        &self.modes
     }
 
     /// Stops a worker as a deploy does, and starts another; answers how long the stop took.
@@ -208,6 +224,23 @@ impl Crew {
 }
 
 impl Numbered {
+    fn start(number: usize, mode: Mode, config: &WorkerConfig) -> Self {
+        let config = WorkerConfig {
+            mode: mode.settings(),
+            ..config.clone()
+        };
+        Self {
+            number,
+            mode,
+            worker: Worker::start(&config),
+        }
+    }
+
+    /// Whether its rows are there, and leased, before it handles them.
+    pub(crate) fn owns_at_birth(&self) -> bool {
+        self.mode == Mode::Owned
+    }
+
     fn has_started(&self) -> bool {
         self.worker.logs().contains(STARTED)
     }

@@ -22,6 +22,7 @@ mod crew;
 mod database;
 mod ledger;
 mod message;
+mod modes;
 mod nemesis;
 mod producer;
 mod recovery;
@@ -39,6 +40,7 @@ use self::{
     cluster::Cluster,
     ledger::{Carried, Ledger},
     message::{Message, Messages},
+    modes::{Mode, Modes},
     nemesis::Nemesis,
     producer::{Producers, Publisher},
     recovery::{Recoveries, Recovery},
@@ -58,13 +60,22 @@ struct Arguments {
     /// What all random choices come from; random itself unless given.
     #[arg(long)]
     seed: Option<u64>,
+    /// In which mode all workers run; each worker's is drawn unless given.
+    #[arg(long)]
+    mode: Option<Mode>,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Arguments { minutes, seed } = Arguments::parse();
+    let Arguments {
+        minutes,
+        seed,
+        mode,
+    } = Arguments::parse();
     let seed = seed.unwrap_or_else(|| u64::from(fastrand::u32(..)));
-    let title = format!("soak: seed {seed}, {minutes} min");
+    let mut rng = Rng::with_seed(seed);
+    let modes = Modes::new(mode, rng.fork());
+    let title = format!("soak: seed {seed}, {minutes} min, {modes}");
     println!("{title}");
     let logs = tempfile::Builder::new()
         .prefix("eventflow-soak-")
@@ -72,22 +83,23 @@ async fn main() -> ExitCode {
         .unwrap();
 
     let length = Duration::from_secs_f64(minutes * 60.0);
-    let table = soak(title, Rng::with_seed(seed), length, logs.path()).await;
+    let table = soak(title, rng, modes, length, logs.path()).await;
 
     println!("{table}");
     if table.holds() {
         return ExitCode::SUCCESS;
     }
     println!("the workers' logs: {}", logs.keep().display());
-    println!("once more: ./tests/soak --minutes {minutes} --seed {seed}");
+    let mode = mode.map_or_else(String::new, |mode| format!(" --mode {mode}"));
+    println!("once more: ./tests/soak --minutes {minutes} --seed {seed}{mode}");
     ExitCode::FAILURE
 }
 
-async fn soak(title: String, mut rng: Rng, length: Duration, logs: &Path) -> Table {
+async fn soak(title: String, mut rng: Rng, modes: Modes, length: Duration, logs: &Path) -> Table {
     let schedule = schedule::schedule(&mut rng.fork(), length);
     let ledger = Arc::new(Ledger::default());
     let recoveries = Recoveries::default();
-    let cluster = Cluster::start(logs).await;
+    let cluster = Cluster::start(modes, logs).await;
     let nemesis = Nemesis::new(&cluster, &recoveries);
 
     let producers = Producers::start(&cluster.redis_url, &ledger, &mut rng);
@@ -133,10 +145,12 @@ async fn soak(title: String, mut rng: Rng, length: Duration, logs: &Path) -> Tab
         "no worker ended or panicked by itself",
         cluster.crew.take_surprises(),
     ));
-    checks.extend(recoveries.checks(length));
+    let modes = cluster.crew.modes();
+    checks.extend(recoveries.checks(length, modes.have_owned()));
     Table {
         title,
         carried,
+        workers: modes.counts(),
         faults: nemesis.faults(),
         losses: counters::losses(&counts),
         settings: cluster.crew.settings(),

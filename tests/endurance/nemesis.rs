@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Mutex, time::Duration};
 
+use chrono::{DateTime, Utc};
 use eventflow_tests::proxy::Proxy;
 use futures_util::future::join_all;
 use tokio::{
@@ -30,6 +31,8 @@ pub(crate) struct Nemesis<'c> {
     recoveries: &'c Recoveries,
     begun: Instant,
     faults: Mutex<BTreeMap<String, u32>>,
+    /// When the last connections to Redis were forgotten that nobody may have noticed yet.
+    forgotten: Mutex<Option<DateTime<Utc>>>,
 }
 
 impl<'c> Nemesis<'c> {
@@ -39,6 +42,7 @@ impl<'c> Nemesis<'c> {
             recoveries,
             begun: Instant::now(),
             faults: Mutex::default(),
+            forgotten: Mutex::default(),
         }
     }
 
@@ -83,7 +87,8 @@ impl<'c> Nemesis<'c> {
         let database = &self.cluster.database;
         match fault {
             Fault::KillWorker { seat } => {
-                let mut worker = self.cluster.crew.seat(seat).await;
+                // Of another one its entries are left, which come again when they have been idle.
+                let mut worker = self.cluster.crew.seat_of_owner(seat).await;
                 self.is_busy(&worker, FEW).await;
                 self.note(&fault);
                 worker.kill();
@@ -98,6 +103,9 @@ impl<'c> Nemesis<'c> {
                 }
             }
             Fault::KillServer { server, .. } | Fault::RestartServer { server } => {
+                if server == Server::Redis {
+                    self.has_noticed_forgotten_connections().await;
+                }
                 self.happens(fault).await;
                 let answers = database.now().await;
                 let any = server == Server::Postgres;
@@ -108,8 +116,22 @@ impl<'c> Nemesis<'c> {
         }
     }
 
-    /// Waits until the worker is in the middle of something, with so many rows at most.
+    /// A reader waits for an answer that does not come, for longer than a recovery takes, and a restart
+    /// tells it nothing: waits until an event is handled that was published after that.
+    async fn has_noticed_forgotten_connections(&self) {
+        let forgotten = self.forgotten.lock().unwrap().take();
+        if let Some(forgotten) = forgotten {
+            let database = &self.cluster.database;
+            database.first_processed(forgotten, false, PATIENCE).await;
+        }
+    }
+
+    /// Waits until the worker is in the middle of something, with so many rows at most. What one does
+    /// whose rows are not stored yet, nobody sees.
     async fn is_busy(&self, worker: &Numbered, most: usize) {
+        if !worker.owns_at_birth() {
+            return;
+        }
         let (begun, process) = (Instant::now(), worker.process());
         let database = &self.cluster.database;
         let is_busy = async || {
@@ -170,7 +192,10 @@ impl<'c> Nemesis<'c> {
                 sleep(time).await;
                 network.flow();
             }
-            Fault::ForgetConnections => self.network(&fault, Server::Redis).await.forget(),
+            Fault::ForgetConnections => {
+                self.network(&fault, Server::Redis).await.forget();
+                *self.forgotten.lock().unwrap() = Some(database.now().await);
+            }
             Fault::TerminateSessions {
                 only_in_transaction,
             } => {

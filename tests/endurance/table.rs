@@ -10,6 +10,7 @@ use crate::{
     checks::Check,
     ledger::Carried,
     message::Kind,
+    modes::Mode,
     recovery::{Recoveries, Recovery},
 };
 
@@ -21,6 +22,8 @@ const MOST_AGAINST: usize = 10;
 pub(crate) struct Table {
     pub(crate) title: String,
     pub(crate) carried: Carried,
+    /// How many there were in each mode.
+    pub(crate) workers: BTreeMap<Mode, u32>,
     pub(crate) faults: BTreeMap<String, u32>,
     /// Counts of the workers that have stopped by themselves.
     pub(crate) losses: [(&'static str, u64); 3],
@@ -83,6 +86,10 @@ impl Display for Table {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "\n{}", self.title)?;
         self.events(f)?;
+        writeln!(f, "\nworkers")?;
+        for (mode, count) in &self.workers {
+            line(f, &mode.to_string(), count)?;
+        }
         writeln!(f, "\nfaults")?;
         for (kind, count) in &self.faults {
             line(f, kind, count)?;

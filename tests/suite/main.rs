@@ -52,38 +52,96 @@ macro_rules! on_postgres {
     };
 }
 
-/// Makes a test of each case for each database in the modes in which a row is there, and leased,
-/// before its handler runs.
-macro_rules! owned_at_birth {
-    ($($case:ident),* $(,)?) => {
-        mod owned_at_birth {
+/// Makes tests of cases for some databases and modes, in a module of this name.
+macro_rules! in_some_modes {
+    ($name:ident $modules:tt [$($case:ident),* $(,)?]) => {
+        mod $name {
             use super::*;
 
             on_databases!(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                [
-                    sqlite: Sqlite<Owned>,
-                    postgres: Postgres<Owned>,
-                    postgres_replay_safe: Postgres<ReplaySafe>,
-                ]
+                $modules
                 [$($case),*]
             );
         }
     };
 }
 
+/// The modes in which a row is there, and leased, before its handler runs.
+macro_rules! owned_at_birth {
+    ($($case:tt)*) => {
+        in_some_modes!(
+            owned_at_birth
+            [
+                sqlite: Sqlite<Owned>,
+                postgres: Postgres<Owned>,
+                postgres_replay_safe: Postgres<ReplaySafe>,
+            ]
+            [$($case)*]
+        );
+    };
+}
+
 /// As [`owned_at_birth`], on Postgres.
 macro_rules! owned_at_birth_on_postgres {
-    ($($case:ident),* $(,)?) => {
-        mod owned_at_birth {
-            use super::*;
+    ($($case:tt)*) => {
+        in_some_modes!(
+            owned_at_birth_on_postgres
+            [postgres: Postgres<Owned>, postgres_replay_safe: Postgres<ReplaySafe>,]
+            [$($case)*]
+        );
+    };
+}
 
-            on_databases!(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                [postgres: Postgres<Owned>, postgres_replay_safe: Postgres<ReplaySafe>,]
-                [$($case),*]
-            );
-        }
+/// The modes in which a row is stored and handled by one commit.
+macro_rules! inline {
+    ($($case:tt)*) => {
+        in_some_modes!(
+            inline
+            [
+                sqlite_replay_safe: Sqlite<InlineReplaySafe>,
+                postgres: Postgres<Inline>,
+                postgres_replay_safe: Postgres<InlineReplaySafe>,
+            ]
+            [$($case)*]
+        );
+    };
+}
+
+/// As [`inline`], on Postgres.
+macro_rules! inline_on_postgres {
+    ($($case:tt)*) => {
+        in_some_modes!(
+            inline_on_postgres
+            [postgres: Postgres<Inline>, postgres_replay_safe: Postgres<InlineReplaySafe>,]
+            [$($case)*]
+        );
+    };
+}
+
+/// The modes in which events of a unit share a savepoint.
+macro_rules! replay_safe {
+    ($($case:tt)*) => {
+        in_some_modes!(
+            replay_safe
+            [
+                sqlite_inline: Sqlite<InlineReplaySafe>,
+                postgres: Postgres<ReplaySafe>,
+                postgres_inline: Postgres<InlineReplaySafe>,
+            ]
+            [$($case)*]
+        );
+    };
+}
+
+/// As [`replay_safe`], on Postgres.
+macro_rules! replay_safe_on_postgres {
+    ($($case:tt)*) => {
+        in_some_modes!(
+            replay_safe_on_postgres
+            [postgres: Postgres<ReplaySafe>, postgres_inline: Postgres<InlineReplaySafe>,]
+            [$($case)*]
+        );
     };
 }
 
@@ -108,6 +166,7 @@ macro_rules! on_databases {
 mod consumer;
 mod faults;
 mod inbox;
+mod modes;
 mod service;
 mod stream;
 mod tower;
