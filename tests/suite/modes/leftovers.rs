@@ -164,7 +164,7 @@ async fn seen_while_they_run<D: Database>(redelivered: bool) -> Vec<String> {
         let read = another.read(10, None).await.unwrap();
         assert_eq!(read.entries.len(), 3);
     }
-    let consumer = shop.consumer(script).claim_idle(Duration::from_millis(1));
+    let consumer = shop.consumer(script).claim_idle(Duration::from_millis(10));
     let consumer = consumer.build().unwrap();
     eventually(DEADLINE, async || {
         consumer.drain().await.unwrap();
@@ -212,7 +212,9 @@ async fn a_batch_whose_transaction_a_handler_ends_is_stored_and_runs_one_by_one<
     assert_eq!(report.units_lost, 2, "{report}");
     assert_eq!((report.stored, report.duplicates), (4, 0), "{report}");
     let runs = runs.each_ref().map(|runs| runs.load(Ordering::SeqCst));
-    assert_eq!(runs, [2, 2, 1, 1]);
+    // Without a savepoint of its own to release, the next one finds out.
+    let next = if D::MODE.replay_safe { 2 } else { 1 };
+    assert_eq!(runs, [2, 2, next, 1]);
     assert_eq!(shop.effects().await, names([0, 2, 3]));
     for (number, retry_count) in [(0, "0"), (1, "1"), (2, "0"), (3, "0")] {
         let row = format!("order-{number}");
@@ -257,7 +259,7 @@ async fn batches_that_wait_at_a_stop_are_stored_and_handed_back<D: Database>() {
     assert_eq!((counts.processing, counts.pending), (0, back), "{report}");
     let left = shop
         .consumer(Script::new())
-        .claim_idle(Duration::from_millis(1));
+        .claim_idle(Duration::from_millis(10));
     let left = left.build().unwrap();
     eventually(DEADLINE, async || {
         left.drain().await.unwrap();
