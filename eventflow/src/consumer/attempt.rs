@@ -83,8 +83,10 @@ where
         return Attempt::Lost(kind, error, None);
     }
     let keep = matches!(outcome, Outcome::Processed) && writes != Writes::Failed;
-    let closed = if is_shared && (keep || writes == Writes::None) {
-        // Kept, or nothing to take back, as far as this attempt goes.
+    let closed = if is_shared && keep {
+        // A transaction that the handler has ended is not for the next one to find out.
+        unit.check().map(|()| true)
+    } else if is_shared && writes == Writes::None {
         Ok(true)
     } else {
         close(&mut unit, keep, writes).await

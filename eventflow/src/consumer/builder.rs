@@ -8,8 +8,8 @@ use tower::{Layer, Service};
 use uuid::Uuid;
 
 use super::{
-    Consumer, UnknownEvents, dispatcher::Dispatcher, engine::Engine, held::Held,
-    optimism::Optimism, settings::Settings, vitals::Vitals,
+    Consumer, UnknownEvents, dispatcher::Dispatcher, engine::Engine, held::Held, intake::Promised,
+    late::Late, optimism::Optimism, settings::Settings, vitals::Vitals,
 };
 use crate::{
     delivery::Delivery,
@@ -115,7 +115,7 @@ where
     /// How many rows may be due before no more is read from the stream. Default: 10 000; 0 stores only
     /// what the workers of this process have room for.
     ///
-    /// While the workers are behind, events are stored to wait in the inbox, where they are safe from
+    /// Less than a batch is as 0. While the workers are behind, events are stored to wait in the inbox, where they are safe from
     /// the stream's trimming, and free for the workers of any process.
     pub fn high_water_mark(mut self, rows: u32) -> Self {
         self.settings.high_water_mark = rows;
@@ -156,7 +156,9 @@ where
     }
 
     /// After which time entries that another consumer of the group left pending are taken over.
-    /// Default: 60 s. Must exceed the time from a read to its commit, or entries are read twice.
+    /// Default: 60 s. Must exceed the time from a read to its commit, or entries are read twice; inline,
+    /// the handlers of a batch run in that time. Also how long the entries of a process wait that died
+    /// before it stored them.
     pub fn claim_idle(mut self, idle: Duration) -> Self {
         self.settings.claim_idle = idle;
         self
@@ -236,6 +238,8 @@ where
                 holder,
                 held: Held::default(),
                 optimism: Optimism::default(),
+                late: Late::default(),
+                promised: Promised::default(),
                 counters: Arc::default(),
                 vitals,
                 due_changed: Notify::new(),

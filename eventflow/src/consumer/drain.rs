@@ -10,6 +10,7 @@ use super::{
     Consumer, Report,
     due::claim_batch,
     lanes::{acknowledge, entries_of, note_trimmed},
+    late::acknowledge_all,
     lease, recovery,
     storing::{Storing, store},
     worker::{run, run_fresh},
@@ -137,6 +138,7 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
         }
         if engine.settings.inline && !batch.redelivered {
             let rows = run_fresh(engine, batch).await;
+            acknowledge_all(engine).await;
             seen.failed_runs.extend(rows.into_iter().map(|id| (id, 0)));
             return Ok(true);
         }

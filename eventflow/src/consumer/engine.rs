@@ -10,6 +10,8 @@ use super::{
     conflict::despite_conflicts,
     dispatcher::{Call, Dispatcher},
     held::Held,
+    intake::Promised,
+    late::Late,
     optimism::Optimism,
     outage::Outage,
     report::Counters,
@@ -35,6 +37,8 @@ pub(super) struct Engine<Src, I: Inbox> {
     pub(super) holder: Holder,
     pub(super) held: Held,
     pub(super) optimism: Optimism,
+    pub(super) late: Late,
+    pub(super) promised: Promised,
     pub(super) counters: Arc<Counters>,
     pub(super) vitals: Arc<Vitals>,
     /// A row was scheduled that may be due before the next poll.

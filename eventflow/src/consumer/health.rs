@@ -20,8 +20,8 @@ pub struct Health {
     /// Whether the inbox's database answers, from what was last asked of it. A full disk or too
     /// many connections count as no answer: nothing can be stored.
     pub database_reachable: bool,
-    /// How long ago the stream last answered a read, also with nothing. It is not read while stored
-    /// events wait for a worker.
+    /// How long ago the stream last answered a read, also with nothing. It is not read while as many
+    /// events wait for workers as may.
     pub last_read: Option<Duration>,
     /// How long ago rows were last committed: new ones, or next states.
     pub last_commit: Option<Duration>,
@@ -94,8 +94,8 @@ pub struct LoopHealth {
 ///
 /// No timeout can cut it. Its lease is not extended any more, so that another worker takes the event
 /// over when it has lapsed; what waits behind it is handed back. While all workers are stuck, nothing
-/// more is taken on. If the call ends after that, its
-/// commit is refused.
+/// more is taken on. If the call ends after that, its commit is refused. A fresh event of an inline
+/// batch has no lease yet: its entry is taken over after `claim_idle`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StuckCall {

@@ -1,4 +1,4 @@
-//! From the stream into the inbox: read, store, acknowledge, hand to the workers.
+//! Reads the stream: new entries, and what other consumers have left. Storing them is the part of `lanes`.
 //!
 //! An entry is acknowledged only when its row has been committed. A process that dies before that
 //! leaves the entry pending at the server; one that dies after it leaves a row: leased, or waiting.

@@ -4,18 +4,19 @@
 //! What does not fit goes the first way: stored and acknowledged before it runs. So does a batch whose
 //! unit is lost; the statement that stores it then finds what a commit without an answer has left.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
-use futures_util::future::join;
+use futures_util::{Stream, StreamExt, future::join, stream};
 use uuid::Uuid;
 
 use super::{
     concurrent::{calls, ended_within, finish},
     engine::Engine,
-    lanes::{acknowledge, entries_of, note_trimmed},
-    newborn::Newborn,
+    lanes::{entries_of, note_trimmed},
+    late::acknowledge_soon,
+    outcome::Outcome,
     storing::{Storing, store},
-    unit::{Finished, UnitOfWork, is_replay_safe, run_again},
+    unit::{Finished, Newborn, UnitOfWork, is_replay_safe, run_again},
     worker::run_by_route,
 };
 use crate::{
@@ -65,7 +66,8 @@ where
     let Some(rows) = store(engine, &mut storing).await else {
         return Vec::new();
     };
-    acknowledge(engine, &entries).await;
+    engine.held.take_on(&rows);
+    acknowledge_soon(engine, &entries).await;
     let ids = ids_of(&rows);
     if let Inline::Lost(_) = inline {
         for row in rows {
@@ -109,7 +111,7 @@ where
         let is_committed = committed.await.is_ok();
         if is_committed {
             storing.note_whole(engine, &duplicates);
-            acknowledge(engine, entries).await;
+            acknowledge_soon(engine, entries).await;
         }
         is_committed
     };
@@ -150,15 +152,20 @@ where
     let optimistic = is_replay_safe(engine, &transactional);
     let mut work = UnitOfWork::with_newborn(engine, unit, newborn, optimistic);
     let mut calls = calls(engine, concurrent);
-    for (row, outcome) in ended_within(BLINK, &mut calls).await {
+    let ended = ended_within(BLINK, &mut calls).await;
+    let has_ended = !ended.is_empty();
+    for (row, outcome) in ended {
         work.note_call(row, outcome);
     }
-    if !calls.is_empty() {
-        work.commit().await;
+    let mut ended = Vec::new();
+    // What has ended is not to be repeated because a neighbour loses the unit.
+    if !calls.is_empty() || (has_ended && !transactional.is_empty()) {
+        ended = commit_beside(&mut work, &mut calls).await;
         if let Some(kind) = work.lost_newborn() {
             return Some(kind);
         }
     }
+    let calls = stream::iter(ended).chain(calls);
     let units = async {
         for row in transactional {
             work.run(row).await;
@@ -172,6 +179,27 @@ where
     };
     let (lost_newborn, ()) = join(units, finish(engine, calls)).await;
     lost_newborn
+}
+
+/// Commits the unit while calls go on: their time is not for the database to use up. Answers those that
+/// end meanwhile.
+async fn commit_beside<Src, I>(
+    work: &mut UnitOfWork<'_, Src, I>,
+    calls: &mut (impl Stream<Item = (Row, Outcome)> + Unpin),
+) -> Vec<(Row, Outcome)>
+where
+    Src: Source,
+    I: Inbox,
+{
+    let mut ended = Vec::new();
+    let mut commit = pin!(work.commit());
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut commit => return ended,
+            Some(call) = calls.next() => ended.push(call),
+        }
+    }
 }
 
 fn takes_transaction<Src, I: Inbox>(engine: &Engine<Src, I>, row: &Row) -> bool {

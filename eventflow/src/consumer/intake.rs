@@ -1,6 +1,12 @@
 //! What new events are to become: rows for this process's workers, or rows that wait.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use super::{
     engine::Engine,
@@ -18,7 +24,37 @@ pub(super) enum Intended {
     /// The workers of this process have room for it.
     Run(Room),
     /// It is stored for whoever has room first.
-    Wait,
+    Wait(Promise),
+}
+
+/// Rows that are to wait and are not stored yet, in all of a consumer's loops.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Promised(Arc<AtomicU64>);
+
+/// A batch of them, until it is stored.
+pub(super) struct Promise {
+    rows: u64,
+    promised: Promised,
+}
+
+impl Promised {
+    fn promise(&self, rows: u64) -> Promise {
+        self.0.fetch_add(rows, Ordering::SeqCst);
+        Promise {
+            rows,
+            promised: self.clone(),
+        }
+    }
+
+    fn rows(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        self.promised.0.fetch_sub(self.rows, Ordering::SeqCst);
+    }
 }
 
 /// Decides what the next batch is to become.
@@ -27,6 +63,9 @@ pub(super) struct Intake<'e, Src, I: Inbox> {
     feeder: &'e Feeder,
     /// How many more rows may wait, by the last look.
     allowance: u64,
+    /// The workers had no room for the last batch.
+    is_behind: bool,
+    outage: Outage<'e>,
 }
 
 impl<'e, Src, I> Intake<'e, Src, I>
@@ -39,6 +78,8 @@ where
             engine,
             feeder,
             allowance: 0,
+            is_behind: false,
+            outage: Outage::new("counting due rows", &engine.vitals.database),
         }
     }
 
@@ -56,45 +97,50 @@ where
         let (engine, feeder) = (self.engine, self.feeder);
         let batch_size = engine.settings.batch_size;
         engine.able_worker().await;
-        let mut patience = BEHIND;
+        let mut patience = if self.is_behind {
+            Duration::ZERO
+        } else {
+            BEHIND
+        };
         loop {
             let room = tokio::time::timeout(patience, feeder.room(batch_size)).await;
+            self.is_behind = room.is_err();
             if let Ok(room) = room {
                 return Intended::Run(room);
             }
-            if self.may_wait(batch_size).await {
-                return Intended::Wait;
+            if let Some(promise) = self.promise(batch_size).await {
+                return Intended::Wait(promise);
             }
             patience = engine.settings.poll_interval;
         }
     }
 
-    /// Whether a batch more may wait in the inbox.
-    async fn may_wait(&mut self, batch_size: usize) -> bool {
-        let batch_size = u64::try_from(batch_size).unwrap_or(u64::MAX);
-        if self.allowance < batch_size {
+    /// A batch more, if it may wait in the inbox.
+    async fn promise(&mut self, batch_size: usize) -> Option<Promise> {
+        let rows = u64::try_from(batch_size).unwrap_or(u64::MAX);
+        if self.allowance < rows {
             self.allowance = self.look().await;
         }
-        let may_wait = self.allowance >= batch_size;
-        if may_wait {
-            self.allowance -= batch_size;
-        }
-        may_wait
+        self.allowance = self.allowance.checked_sub(rows)?;
+        Some(self.engine.promised.promise(rows))
     }
 
-    async fn look(&self) -> u64 {
+    async fn look(&mut self) -> u64 {
         let engine = self.engine;
         let mark = engine.settings.high_water_mark;
         if mark == 0 {
             return 0;
         }
+        // Before the others are counted: what is stored meanwhile is rather counted twice.
+        let promised = engine.promised.rows();
         let counting = engine.inbox.backlog(&engine.holder.consumer, mark);
         match engine.vitals.database.ask(counting).await {
-            Ok(waiting) => u64::from(mark).saturating_sub(waiting),
+            Ok(waiting) => {
+                self.outage.over();
+                u64::from(mark).saturating_sub(waiting + promised)
+            }
             Err(error) => {
-                Outage::new("counting due rows", &engine.vitals.database)
-                    .wait(&error)
-                    .await;
+                self.outage.wait(&error).await;
                 0
             }
         }

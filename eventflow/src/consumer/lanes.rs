@@ -65,7 +65,8 @@ impl Lanes {
             }
             intended => intended,
         };
-        while self.running.len() >= LANES {
+        let is_over = |lane: &JoinHandle<()>| lane.is_finished();
+        while self.running.len() >= LANES || self.running.front().is_some_and(is_over) {
             self.join_first().await;
         }
         // Stored side by side, they are handed over in the order in which they were read.
@@ -110,7 +111,7 @@ pub(super) async fn take_in<Src, I>(
 {
     let admission = match intended {
         Intended::Run(_) => Admission::Run,
-        Intended::Wait => Admission::Wait,
+        Intended::Wait(_) => Admission::Wait,
     };
     note_trimmed(engine, &batch);
     let entries = entries_of(&batch);
@@ -139,7 +140,10 @@ async fn hand_over<Src, I: Inbox>(
 ) {
     match intended {
         Intended::Run(room) => feeder.rows(room, rows).await,
-        Intended::Wait => engine.due_changed.notify_one(),
+        Intended::Wait(promise) => {
+            drop(promise);
+            engine.due_changed.notify_one();
+        }
     }
 }
 
@@ -180,7 +184,10 @@ where
     outage.over();
 }
 
-async fn try_acknowledge<Src, I>(engine: &Engine<Src, I>, entries: &[EntryId]) -> Result<()>
+pub(super) async fn try_acknowledge<Src, I>(
+    engine: &Engine<Src, I>,
+    entries: &[EntryId],
+) -> Result<()>
 where
     Src: Source,
     I: Inbox,

@@ -1,11 +1,12 @@
 //! The consumer: takes events from a stream through the inbox to a service.
 //!
-//! Data flows one way, one loop per file: `ingest` reads the stream, has the batch stored by
-//! `storing`, and acknowledges;
-//! `due` claims rows whose time has come; `worker` takes rows from either and runs them by their
-//! route, in a `unit` of work or `concurrent`ly; `recovery` runs rows of workers that died;
-//! `lease` keeps what this process holds, and `watchdog` sees what never yields; `retention` deletes
-//! what is done; `parked` releases what was left for this deploy. What a [`ConsumerHandle`] shows of them is gathered in `vitals`.
+//! Data flows one way. `ingest` reads the stream, as `intake` decides what new events are to become;
+//! `lanes` stores batches (`storing`) and acknowledges them (`late`, if that has to wait); `due` claims
+//! rows whose time has come. What is for this process waits in the `queue`; a `worker` takes a share of
+//! it and runs it as its route says, in a `unit` of work, `concurrent`ly, or `inline`. `recovery` runs
+//! rows of workers that died; `lease` keeps what this process holds, and `watchdog` sees what never
+//! yields; `retention` deletes what is done; `parked` releases what was left for this deploy. What a
+//! [`ConsumerHandle`] shows of them is gathered in `vitals`.
 //!
 //! The states of a row are [`inbox`](crate::inbox)'s part, the choice of a handler
 //! [`router`](mod@crate::router)'s.
@@ -14,7 +15,6 @@ mod arrival;
 mod attempt;
 mod builder;
 mod calls;
-mod commit;
 mod concurrent;
 mod conflict;
 mod contact;
@@ -29,8 +29,8 @@ mod ingest;
 mod inline;
 mod intake;
 mod lanes;
+mod late;
 mod lease;
-mod newborn;
 mod optimism;
 mod outage;
 mod outcome;
@@ -267,6 +267,8 @@ fn spawn_loops<Src: Source, I: Inbox>(engine: &Arc<Engine<Src, I>>) -> JoinSet<(
         ingest::read(shared(), feeder.clone()),
     ));
     loops.spawn(alive(engine, "take over", taking_over));
+    let late = late::acknowledge_late(shared());
+    loops.spawn(alive(engine, "acknowledge", late));
     loops.spawn(alive(engine, "due", due::claim(shared(), feeder)));
     loops.spawn(alive(engine, "recovery", recovery::recover(shared())));
     loops.spawn(alive(engine, "retention", retention::purge(shared())));

@@ -36,6 +36,8 @@ struct Waiting {
     rows: VecDeque<Row>,
     fresh: VecDeque<(Room, Batch)>,
     feeders: usize,
+    /// The last worker took rows, so that a batch is next: neither is to wait for all of the others.
+    batch_is_next: bool,
 }
 
 impl Queue {
@@ -73,10 +75,16 @@ impl Queue {
     }
 
     fn share(&self, waiting: &mut Waiting) -> Option<Work> {
-        if waiting.rows.is_empty() {
-            let fresh = waiting.fresh.pop_front();
-            return fresh.map(|(_room, batch)| Work::Fresh(batch));
+        if waiting.batch_is_next || waiting.rows.is_empty() {
+            waiting.batch_is_next = false;
+            if let Some((_room, batch)) = waiting.fresh.pop_front() {
+                return Some(Work::Fresh(batch));
+            }
         }
+        if waiting.rows.is_empty() {
+            return None;
+        }
+        waiting.batch_is_next = true;
         let share = waiting.rows.len().div_ceil(self.workers).min(self.most);
         let rows: Vec<Row> = waiting.rows.drain(..share).collect();
         self.room.add_permits(rows.len());

@@ -9,6 +9,9 @@
 //!                      └───────────────────────────────── dead_letter
 //! ```
 //!
+//! A unit of work may also insert rows and commit them in the state that they have come to: `processed`
+//! most often, which then was never `processing`.
+//!
 //! A `processing` row is owned by a lease: holder, end, and a fencing token that grows with each
 //! claim. Every change of an owned row names its token; a row whose token has moved on is not
 //! changed. All times are the database's.
@@ -308,6 +311,9 @@ pub trait Inbox: sealed::Sealed + Clone + fmt::Debug + Send + Sync + 'static {
     /// If the connections are the user's own pool and too few, or if the inbox's rows belong to
     /// another service.
     fn sized_for(&self, demand: Demand<'_>) -> Result<Self, Error>;
+
+    /// Whether statements store nothing that come after a handler has ended the unit's transaction.
+    fn guards_units(&self) -> bool;
 
     /// Stores arrivals in one statement; an event that is there already is left as it is.
     fn insert(

@@ -21,6 +21,12 @@ pub trait Unit: sealed::Sealed + Send + 'static {
     /// The connection inside the transaction.
     fn connection(&mut self) -> &mut Self::Connection;
 
+    /// Checks that the transaction is as it should be, as far as is known without asking.
+    ///
+    /// # Errors
+    /// If a handler has left a transaction of its own open, or has ended the unit's.
+    fn check(&self) -> Result<(), UnitLost>;
+
     /// Sets the savepoint of an attempt.
     fn savepoint(&mut self) -> impl Future<Output = Result<(), UnitLost>> + Send;
 
@@ -48,7 +54,7 @@ pub trait Unit: sealed::Sealed + Send + 'static {
     ) -> impl Future<Output = Result<Vec<Lease>, UnitLost>> + Send;
 
     /// Writes the next states of rows that this unit has inserted and that are not processed, in one
-    /// statement.
+    /// statement. The unit is lost if it does not find one of them.
     fn amend(
         &mut self,
         holder: &Holder,
@@ -99,6 +105,14 @@ impl UnitLost {
         Self::new(
             LossKind::Handler,
             "a layer kept the transaction beyond the attempt; do not run the inner service in a task that outlives the call",
+        )
+    }
+
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
+    pub(crate) fn row_gone() -> Self {
+        Self::new(
+            LossKind::Handler,
+            "a row that the unit has inserted cannot be found in it; a handler or a trigger must not change the inbox",
         )
     }
 

@@ -22,7 +22,8 @@ pub(super) fn arrivals(
     holder: &Holder,
 ) -> Result<Parameters, sqlx::Error> {
     let mut sorted: Vec<&Arrival> = arrivals.iter().collect();
-    sorted.sort_unstable_by_key(|arrival| &arrival.envelope.metadata().event_id);
+    // Stable: of two entries with one id, the first enters.
+    sorted.sort_by_key(|arrival| &arrival.envelope.metadata().event_id);
     let metadata = || sorted.iter().map(|arrival| arrival.envelope.metadata());
     let entering: Vec<_> = sorted.iter().map(|a| Entering::of(a, run_as)).collect();
 

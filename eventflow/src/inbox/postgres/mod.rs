@@ -256,6 +256,10 @@ impl Inbox for PgInbox {
         Ok(sized)
     }
 
+    fn guards_units(&self) -> bool {
+        self.settings.session.options
+    }
+
     async fn insert(&self, holder: &Holder, arrivals: Vec<Arrival>) -> Result<Insertion, Error> {
         let arrivals = batch::keep_refused_as_bytes(arrivals);
         let parameters = batch::arrivals(&arrivals, Status::Processing, holder);

@@ -97,19 +97,6 @@ impl PgUnit {
         answered(self.patience, answer).await.map(|_| ())
     }
 
-    /// A handler that began a transaction and forgot it leaves sqlx's count too high; one whose
-    /// `begin` was cut, too low.
-    fn check_depth(&self) -> Result<(), UnitLost> {
-        if transaction::is_level::<Postgres>(&self.connection) {
-            Ok(())
-        } else {
-            Err(UnitLost::new(
-                LossKind::Handler,
-                "a handler left a transaction of its own open, or was cut while it began one",
-            ))
-        }
-    }
-
     /// Asks the server to stop what this connection runs. Without an answer the statement ends by
     /// itself or by its timeout, and the rollback waits for it.
     ///
@@ -137,6 +124,19 @@ impl Unit for PgUnit {
         &mut self.connection
     }
 
+    /// A handler that began a transaction and forgot it leaves sqlx's count too high; one whose
+    /// `begin` was cut, too low.
+    fn check(&self) -> Result<(), UnitLost> {
+        if transaction::is_level::<Postgres>(&self.connection) {
+            Ok(())
+        } else {
+            Err(UnitLost::new(
+                LossKind::Handler,
+                "a handler left a transaction of its own open, or was cut while it began one",
+            ))
+        }
+    }
+
     async fn savepoint(&mut self) -> Result<(), UnitLost> {
         self.run("SAVEPOINT eventflow_attempt")
             .await
@@ -144,7 +144,7 @@ impl Unit for PgUnit {
     }
 
     async fn release(&mut self) -> Result<bool, UnitLost> {
-        self.check_depth()?;
+        self.check()?;
         match self.run("RELEASE SAVEPOINT eventflow_attempt").await {
             Ok(()) => Ok(true),
             Err(error) if code(&error).as_deref() == Some(sqlstate::ABORTED) => {
@@ -164,7 +164,7 @@ impl Unit for PgUnit {
         if interrupt {
             self.stop_statement().await;
         }
-        self.check_depth()?;
+        self.check()?;
         let answer = match self.run(ROLLBACK).await {
             // The answer of a statement that a cut attempt left behind comes first, in place of
             // this one's, which was not sent then.
@@ -212,12 +212,17 @@ impl Unit for PgUnit {
         let failed = |error| lost("rows could not be amended", error);
         let parameters = batch::next_states(settlements, holder).map_err(failed)?;
         let amend = parameters.of(&self.statements.amend);
-        let amended = answered(self.patience, amend.execute(&mut *self.connection));
-        amended.await.map(drop).map_err(failed)
+        let amended = answered(self.patience, amend.fetch_all(&mut *self.connection));
+        let amended = amended.await.and_then(|rows| settled(&rows));
+        if amended.map_err(failed)?.len() == settlements.len() {
+            Ok(())
+        } else {
+            Err(UnitLost::row_gone())
+        }
     }
 
     async fn commit(mut self) -> Result<(), UnitLost> {
-        self.check_depth()?;
+        self.check()?;
         let before = if self.guarded {
             BEFORE_COMMIT_GUARDED
         } else {

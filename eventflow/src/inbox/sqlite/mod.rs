@@ -217,6 +217,10 @@ impl Inbox for SqliteInbox {
         Ok(self.clone())
     }
 
+    fn guards_units(&self) -> bool {
+        true
+    }
+
     async fn insert(&self, holder: &Holder, arrivals: Vec<Arrival>) -> Result<Insertion, Error> {
         let insert = batch::insert(
             &self.database.statements,

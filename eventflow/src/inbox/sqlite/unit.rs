@@ -83,19 +83,6 @@ impl SqliteUnit {
         }
     }
 
-    /// A handler that began a transaction and forgot it leaves sqlx's count too high; one whose
-    /// `begin` was cut, too low.
-    fn check_depth(&self) -> Result<(), UnitLost> {
-        if transaction::is_level::<Sqlite>(&self.connection) {
-            Ok(())
-        } else {
-            Err(UnitLost::new(
-                LossKind::Handler,
-                "a handler left a transaction of its own open",
-            ))
-        }
-    }
-
     /// Waits for the statement that a dropped call may have left behind, and stops it.
     async fn stop_statement(&mut self) -> Result<(), UnitLost> {
         self.guard.interrupted.store(true, Ordering::Release);
@@ -115,13 +102,26 @@ impl Unit for SqliteUnit {
         &mut self.connection
     }
 
+    /// A handler that began a transaction and forgot it leaves sqlx's count too high; one whose
+    /// `begin` was cut, too low.
+    fn check(&self) -> Result<(), UnitLost> {
+        if transaction::is_level::<Sqlite>(&self.connection) {
+            Ok(())
+        } else {
+            Err(UnitLost::new(
+                LossKind::Handler,
+                "a handler left a transaction of its own open",
+            ))
+        }
+    }
+
     async fn savepoint(&mut self) -> Result<(), UnitLost> {
         self.run("SAVEPOINT eventflow_attempt", "an attempt could not begin")
             .await
     }
 
     async fn release(&mut self) -> Result<bool, UnitLost> {
-        self.check_depth()?;
+        self.check()?;
         self.run(
             "RELEASE SAVEPOINT eventflow_attempt",
             "an attempt's transaction is gone; a handler must not end it",
@@ -134,7 +134,7 @@ impl Unit for SqliteUnit {
         if interrupt {
             self.stop_statement().await?;
         }
-        self.check_depth()?;
+        self.check()?;
         self.run(
             "ROLLBACK TO SAVEPOINT eventflow_attempt",
             "an attempt's transaction is gone: a handler ended it, or a statement that was stopped did",
@@ -172,12 +172,16 @@ impl Unit for SqliteUnit {
     async fn amend(&mut self, holder: &Holder, settlements: &[Settlement]) -> Result<(), UnitLost> {
         let failed = |error| lost("rows could not be amended", error);
         let amend = batch::settle(&self.statements.amend, holder, settlements).map_err(failed)?;
-        let amended = amend.execute(&mut *self.connection).await;
-        amended.map(drop).map_err(failed)
+        let amended = amend.fetch_all(&mut *self.connection).await;
+        if amended.map_err(failed)?.len() == settlements.len() {
+            Ok(())
+        } else {
+            Err(UnitLost::row_gone())
+        }
     }
 
     async fn commit(mut self) -> Result<(), UnitLost> {
-        self.check_depth()?;
+        self.check()?;
         self.run(
             "RELEASE SAVEPOINT eventflow_unit",
             "the transaction of a unit of work is gone; a handler must not end it",

@@ -1,9 +1,10 @@
 //! The end of a unit of work: its rows' next states, and the commit.
 
-use super::{engine::Engine, newborn::Newborn};
+use super::newborn::Newborn;
 use crate::{
+    consumer::engine::Engine,
     fail_point::{self, Point},
-    inbox::{Inbox, Lease, Settlement, Status, Unit, UnitLost},
+    inbox::{Inbox, Lease, LossKind, Settlement, Status, Unit, UnitLost},
 };
 
 /// A unit that was lost at its end.
@@ -41,8 +42,8 @@ where
         }
         fail_point::reach(Point::BeforeCommit).await?;
         unit.commit().await?;
-        fail_point::reach(Point::AfterSettleCommit).await?;
-        Ok(())
+        let answered = fail_point::reach(Point::AfterSettleCommit).await;
+        answered.map_err(|error| UnitLost::new(LossKind::CommitUnknown, error.to_string()))
     };
     match committing.await {
         Ok(()) => {
