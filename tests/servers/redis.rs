@@ -136,6 +136,7 @@ impl RedisServer {
 
 async fn start(folder: &Path, port: u16, arguments: &[String]) -> Process {
     let log = folder.join("redis.log");
+    let before = std::fs::read_to_string(&log).unwrap_or_default().len();
     let mut command = Command::new("redis-server");
     command
         .args(["--bind", "127.0.0.1", "--save", ""])
@@ -149,11 +150,12 @@ async fn start(folder: &Path, port: u16, arguments: &[String]) -> Process {
     let mut process = Process::start(&mut command, folder).unwrap_or_else(|error| {
         panic!("redis-server cannot be started: {error}; install it, on Debian with `apt-get install redis-server`")
     });
-    wait_until_ready(&mut process, port, &log).await;
+    wait_until_ready(&mut process, port, &log, before).await;
     process
 }
 
-async fn wait_until_ready(process: &mut Process, port: u16, log: &Path) {
+/// The log also tells of earlier starts, in its first `before` bytes.
+async fn wait_until_ready(process: &mut Process, port: u16, log: &Path, before: usize) {
     let deadline = Instant::now() + START_DEADLINE;
     loop {
         let ended = process.ended();
@@ -162,9 +164,8 @@ async fn wait_until_ready(process: &mut Process, port: u16, log: &Path) {
             ended.is_none() && Instant::now() < deadline,
             "redis-server did not start ({ended:?}):\n{text}"
         );
-        let loaded = text
-            .rsplit_once("Server initialized")
-            .is_some_and(|(_, rest)| rest.contains("Ready to accept connections"));
+        let since = text.get(before..).unwrap_or_default();
+        let loaded = since.contains("Ready to accept connections");
         if loaded && TcpStream::connect(("127.0.0.1", port)).is_ok() {
             return;
         }

@@ -14,10 +14,9 @@ use super::{
     engine::Engine,
     lanes::{entries_of, note_trimmed},
     late::acknowledge_soon,
-    newborn::Newborn,
     outcome::Outcome,
     storing::{Storing, store},
-    unit::{Finished, UnitOfWork, is_replay_safe, run_again},
+    unit::{Finished, Newborn, UnitOfWork, is_replay_safe, run_again},
     worker::run_by_route,
 };
 use crate::{

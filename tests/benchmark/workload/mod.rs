@@ -3,6 +3,7 @@
 mod build;
 mod claim;
 mod cpu;
+mod dispatch;
 mod latency;
 mod memory;
 mod scaling;
@@ -64,7 +65,11 @@ impl Workload {
             Self::W4 => scaling::measure(bench).await,
             Self::W5 => claim::measure(bench).await,
             Self::W6 => memory::measure(bench).await,
-            Self::W8 => cpu::measure(bench).await,
+            Self::W8 => {
+                let mut lines = cpu::measure(bench).await?;
+                lines.extend(dispatch::measure(bench).await?);
+                Ok(lines)
+            }
             Self::W9 => build::measure(bench).await,
         }
     }

@@ -40,7 +40,7 @@ where
 
     let consumer = shop
         .consumer(script)
-        .layer(TimeoutLayer::new(Duration::from_millis(100)));
+        .layer(TimeoutLayer::new(Duration::from_millis(300)));
     let consumer = consumer.workers(1).build().unwrap();
     let report = consumer.drain().await.unwrap();
 

@@ -1,5 +1,15 @@
 //! A unit of work: one transaction with some events in it, their handlers' writes and their rows'
 //! next states. All of it commits together, or nothing.
+//!
+//! `running` makes units of rows; here stands how one takes its rows, `gathered` is what it has of
+//! them, `newborn` what it has inserted, `commit` its end, and `losses` what becomes of its rows when
+//! they, or all of it, are taken back.
+
+mod commit;
+mod gathered;
+mod losses;
+mod newborn;
+mod running;
 
 use std::{
     collections::VecDeque,
@@ -8,30 +18,30 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
-
+use self::{
+    commit::{commit, commit_newborn},
+    gathered::{Gathered, Open},
+};
+pub(super) use self::{
+    newborn::Newborn,
+    running::{is_replay_safe, run_again, run_in_units},
+};
 use super::{
     attempt::{Attempt, Savepoint, attempt},
     calls::Watched,
-    commit::{Uncommitted, commit, commit_newborn},
     dispatcher::Call,
     engine::Engine,
-    newborn::Newborn,
-    outcome::{self, Outcome},
+    outcome::Outcome,
 };
 use crate::{
     delivery::Delivery,
-    error::{BoxError, chain},
-    handler::Failure,
+    error::BoxError,
     inbox::{Inbox, LossKind, Row, Settlement, Unit, UnitLost},
-    router::{NotReady, Route},
+    router::NotReady,
 };
 
 /// How long a transaction stays open for further events.
 const UNIT_TIME: Duration = Duration::from_secs(1);
-
-/// How often the same event runs again for a conflict or an outage before it is handed back.
-const RERUNS: u32 = 5;
 
 /// Runs events with a transaction: as many as fit share one.
 pub(super) struct UnitOfWork<'e, Src, I: Inbox> {
@@ -57,40 +67,6 @@ pub(super) struct UnitOfWork<'e, Src, I: Inbox> {
     down: bool,
 }
 
-struct Open<I: Inbox> {
-    unit: I::Unit,
-    gathered: Gathered,
-}
-
-/// What an open unit has in it.
-struct Gathered {
-    since: Instant,
-    rows: Vec<Row>,
-    settlements: Vec<Settlement>,
-    /// From which row on they share the savepoint that is set.
-    shared_from: Option<usize>,
-}
-
-impl Gathered {
-    fn new() -> Self {
-        Self {
-            since: Instant::now(),
-            rows: Vec::new(),
-            settlements: Vec::new(),
-            shared_from: None,
-        }
-    }
-
-    /// Takes out the rows that share a savepoint, which was rolled back to.
-    fn take_shared(&mut self) -> Vec<Row> {
-        let Some(from) = self.shared_from.take() else {
-            return Vec::new();
-        };
-        self.settlements.truncate(from);
-        self.rows.split_off(from)
-    }
-}
-
 /// What running one row came to.
 enum Ran<U> {
     Attempted(Attempt<U>, Gathered),
@@ -109,72 +85,6 @@ pub(super) struct Finished {
     pub(super) again: Vec<Row>,
     /// How rows were lost that their unit had inserted.
     pub(super) lost_newborn: Option<LossKind>,
-}
-
-/// Runs rows whose handlers take the transaction.
-pub(super) async fn run_in_units<Src, I>(engine: &Engine<Src, I>, rows: Vec<Row>)
-where
-    Src: Send + Sync + 'static,
-    I: Inbox,
-{
-    let mut work = UnitOfWork::new(engine, is_replay_safe(engine, &rows));
-    for row in rows {
-        work.run(row).await;
-    }
-    let Finished { again, .. } = work.finish().await;
-    run_again(engine, again).await;
-}
-
-/// Whether units of these rows may run without a savepoint for each: their handlers say so, and
-/// failures are rare.
-pub(super) fn is_replay_safe<Src, I: Inbox>(engine: &Engine<Src, I>, rows: &[Row]) -> bool {
-    let routes = engine.dispatcher.routes();
-    let is_replay_safe = |row: &Row| match routes.route(&row.envelope.metadata().event_type) {
-        Route::Handler(route) => route.replay_safe,
-        Route::Ignored | Route::Unknown => false,
-    };
-    // Without the guard, writes after an unseen end of the transaction would be stored one by one.
-    rows.len() > 1
-        && rows.iter().all(is_replay_safe)
-        && engine.inbox.guards_units()
-        && engine.optimism.holds()
-}
-
-/// Runs the rows of lost units that are still this process's, one at a time.
-pub(super) async fn run_again<Src, I>(engine: &Engine<Src, I>, again: Vec<Row>)
-where
-    Src: Send + Sync + 'static,
-    I: Inbox,
-{
-    if !again.is_empty() {
-        for row in engine.still_held(again).await {
-            run_alone(engine, row).await;
-        }
-    }
-}
-
-/// Runs one row in a unit of its own: a loss is its own doing, a conflict, or an outage.
-async fn run_alone<Src, I>(engine: &Engine<Src, I>, row: Row)
-where
-    Src: Send + Sync + 'static,
-    I: Inbox,
-{
-    let mut row = row;
-    for _ in 0..RERUNS {
-        let mut work = UnitOfWork::new(engine, false);
-        work.run(row).await;
-        let Finished { mut again, .. } = work.finish().await;
-        let Some(lost) = again.pop() else {
-            return;
-        };
-        let pause = Duration::from_millis(fastrand::u64(5..50));
-        tokio::time::sleep(pause).await;
-        let Some(held) = engine.still_held(vec![lost]).await.pop() else {
-            return;
-        };
-        row = held;
-    }
-    engine.hand_back(&[row]).await;
 }
 
 impl<'e, Src, I> UnitOfWork<'e, Src, I>
@@ -264,7 +174,12 @@ where
             // It would keep those behind it waiting for as long as the one before.
             return self.hand_back(row, &"the layers of the handler are not ready".into());
         }
-        match self.attempt(&row).await {
+        let ran = self.attempt(&row).await;
+        if self.lost_newborn.is_some() {
+            // A commit on the way has lost it, and with it the row.
+            return;
+        }
+        match ran {
             Ran::Attempted(attempt, gathered) => self.note(attempt, gathered, row).await,
             Ran::Ended(settlement) => {
                 engine.held.note_ended(row.lease);
@@ -421,56 +336,6 @@ where
         }
     }
 
-    /// Has rows run again whose writes were taken back, with a savepoint each.
-    fn note_undone(&mut self, undone: Vec<Row>) {
-        tracing::debug!(
-            rows = undone.len(),
-            "a failure took back the events of its unit; they run again with savepoints"
-        );
-        self.optimistic = false;
-        self.engine.optimism.note_failure();
-        self.engine.held.note_undone(&undone);
-        self.undone.extend(undone);
-    }
-
-    /// Notes that a unit was lost with rows that it had inserted, if it had.
-    fn lose_newborn(&mut self, kind: LossKind, error: &BoxError) -> bool {
-        let Some(newborn) = self.newborn.take() else {
-            return false;
-        };
-        newborn.lost(&self.engine.held);
-        self.note_newborn_lost(kind, error);
-        true
-    }
-
-    fn note_newborn_lost(&mut self, kind: LossKind, error: &BoxError) {
-        self.engine.note_unit_lost(kind, error);
-        self.lost_newborn = Some(kind);
-        self.undone.clear();
-        self.back.clear();
-    }
-
-    /// Decides what becomes of the row with which a unit was lost.
-    fn lose(
-        &mut self,
-        kind: LossKind,
-        error: &BoxError,
-        failure: Option<Failure>,
-        row: Row,
-        alone: bool,
-    ) {
-        self.engine.note_unit_lost(kind, error);
-        let failure = match (failure, kind) {
-            (Some(failure), LossKind::Handler) => failure,
-            (None, LossKind::Handler) if alone => Failure::retry(chain(error.as_ref())),
-            // Whatever the handler said, the database failed under it.
-            (_, _) => return self.again.push(row),
-        };
-        let settlement = outcome::failed(&row, &failure, &self.engine.settings);
-        self.engine.note_failure(&row, &failure, &settlement);
-        self.apart.push(settlement);
-    }
-
     fn hand_back(&mut self, row: Row, error: &BoxError) {
         self.engine.note_handed_back(&row, error);
         self.back.push(row);
@@ -532,25 +397,6 @@ where
             self.note_undone(undone);
         }
         Ok(unit)
-    }
-
-    fn lose_at_commit(&mut self, uncommitted: Uncommitted, mut rows: Vec<Row>) {
-        let Uncommitted { lost, overtaken } = uncommitted;
-        let (kind, error) = (lost.kind(), lost.into());
-        if self.lose_newborn(kind, &error) {
-            return;
-        }
-        if let Some(lease) = overtaken {
-            rows.retain(|row| row.lease != lease);
-        } else if rows.len() == 1
-            && let Some(row) = rows.pop()
-        {
-            // What one event's writes make fail at the commit, as a deferred constraint does, is
-            // its own failure; among several, each shows alone.
-            return self.lose(kind, &error, None, row, true);
-        }
-        self.engine.note_unit_lost(kind, &error);
-        self.again.append(&mut rows);
     }
 
     /// Commits, hands back what is to be handed back, and answers what is to run again.

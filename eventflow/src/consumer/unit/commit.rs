@@ -1,7 +1,8 @@
 //! The end of a unit of work: its rows' next states, and the commit.
 
-use super::{engine::Engine, newborn::Newborn};
+use super::newborn::Newborn;
 use crate::{
+    consumer::engine::Engine,
     fail_point::{self, Point},
     inbox::{Inbox, Lease, LossKind, Settlement, Status, Unit, UnitLost},
 };

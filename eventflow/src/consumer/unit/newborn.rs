@@ -1,13 +1,16 @@
 //! The rows that an open unit has inserted, and that are nobody's before it commits.
 
+use std::time::Duration;
+
 use tokio::sync::oneshot;
 
-use crate::inbox::{Lease, Row, Settlement, Status};
-
-use super::held::Held;
+use crate::{
+    consumer::held::Held,
+    inbox::{Lease, Row, Settlement, Status},
+};
 
 /// Rows that enter with their unit: as processed, unless they are amended before its commit.
-pub(super) struct Newborn {
+pub(in crate::consumer) struct Newborn {
     leases: Vec<Lease>,
     /// Told when the rows are committed; dropped when they are lost.
     committed: oneshot::Sender<()>,
@@ -15,7 +18,7 @@ pub(super) struct Newborn {
 
 impl Newborn {
     /// The rows of one insertion, and what tells of their commit.
-    pub(super) fn new(rows: &[Row], held: &Held) -> (Self, oneshot::Receiver<()>) {
+    pub(in crate::consumer) fn new(rows: &[Row], held: &Held) -> (Self, oneshot::Receiver<()>) {
         let (committed, stored) = oneshot::channel();
         let leases = rows.iter().map(|row| row.lease).collect();
         held.add_newborn(rows);
@@ -23,7 +26,7 @@ impl Newborn {
     }
 
     /// What the rows are to be besides processed: those that are not settled yet run later, leased.
-    pub(super) fn amendments(&self, settlements: &[Settlement]) -> Vec<Settlement> {
+    pub(in crate::consumer) fn amendments(&self, settlements: &[Settlement]) -> Vec<Settlement> {
         let other = settlements
             .iter()
             .filter(|settlement| settlement.status != Status::Processed);
@@ -31,21 +34,21 @@ impl Newborn {
             lease,
             status: Status::Processing,
             retry_count: 0,
-            delay: std::time::Duration::ZERO,
+            delay: Duration::ZERO,
             error_message: None,
         });
         other.cloned().chain(to_run).collect()
     }
 
     /// The unit is committed: what was not settled in it is leased from now on.
-    pub(super) fn committed(self, settlements: &[Settlement], held: &Held) {
+    pub(in crate::consumer) fn committed(self, settlements: &[Settlement], held: &Held) {
         held.own(self.to_run(settlements));
         // One that does not wait for it has gone with the runtime.
         _ = self.committed.send(());
     }
 
     /// The unit is lost, and the rows with it.
-    pub(super) fn lost(self, held: &Held) {
+    pub(in crate::consumer) fn lost(self, held: &Held) {
         held.remove(self.leases);
     }
 

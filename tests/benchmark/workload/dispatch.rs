@@ -1,0 +1,121 @@
+//! How long it takes to find and call a handler: the medians of the micro benchmark `dispatch`.
+
+use tokio::process::Command;
+
+use crate::{
+    Result,
+    bench::Bench,
+    line::{Goal, Line},
+    load::Load,
+    repository::repository,
+};
+
+/// What decoding alone takes is not dispatch.
+const DECODE: &str = "decode";
+
+/// The benchmark of a whole call, over so many event types.
+const CALLS: [(&str, &str); 2] = [("dispatch", "1"), ("dispatch", "500")];
+
+/// None if there is no such micro benchmark.
+pub(super) async fn measure(bench: &Bench) -> Result<Vec<Line>> {
+    let root = repository();
+    if !root.join("eventflow/benches/dispatch.rs").exists() {
+        return Ok(Vec::new());
+    }
+    bench.progress.say("dispatch alone");
+    let load = Load::start()?;
+    let output = Command::new("cargo")
+        .args([
+            "bench",
+            "--locked",
+            "--package",
+            "eventflow",
+            "--bench",
+            "dispatch",
+        ])
+        .current_dir(root)
+        .kill_on_drop(true)
+        .output()
+        .await?;
+    if !output.status.success() {
+        let errors = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("the micro benchmark failed:\n{errors}").into());
+    }
+    let medians = medians(&String::from_utf8(output.stdout)?);
+    let foreign = load.shares()?.foreign;
+
+    let median = |group: &str, name: &str| {
+        let median = medians.iter().find(|(path, _)| path == &[group, name]);
+        median.map(|(_, nanoseconds)| *nanoseconds)
+    };
+    let decode = medians
+        .iter()
+        .find(|(path, _)| path.ends_with(&[DECODE.to_owned()]));
+    let decode = decode.map_or(0.0, |(_, nanoseconds)| *nanoseconds);
+    let lines = CALLS.iter().filter_map(|(group, types)| {
+        let call = median(group, types)?;
+        let metric = format!("dispatch over {types} event types, without decoding");
+        let line = Line::new("W8", metric, "ns", [call - decode]);
+        Some(line.goal(Goal::AtMost(100.0)).foreign([foreign]))
+    });
+    Ok(lines.collect())
+}
+
+/// The medians of divan's table in nanoseconds, each by the last two names that lead to it.
+fn medians(table: &str) -> Vec<(Vec<String>, f64)> {
+    let mut group = String::new();
+    let mut medians = Vec::new();
+    for line in table.lines() {
+        let mut columns = line.split(" │ ");
+        let first = columns.next().unwrap_or_default();
+        let first = first.trim_start_matches(|letter: char| !letter.is_alphanumeric());
+        let Some(name) = first.split_whitespace().next() else {
+            continue;
+        };
+        match columns.nth(1).and_then(nanoseconds) {
+            Some(median) => medians.push((vec![group.clone(), name.to_owned()], median)),
+            None => name.clone_into(&mut group),
+        }
+    }
+    medians
+}
+
+/// Reads a time such as `12.3 ns`.
+fn nanoseconds(text: &str) -> Option<f64> {
+    let mut words = text.split_whitespace();
+    let number: f64 = words.next()?.parse().ok()?;
+    match words.next()? {
+        "ns" => Some(number),
+        "µs" => Some(number * 1e3),
+        "ms" => Some(number * 1e6),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_medians_are_read_by_their_names() {
+        let table = "\
+dispatch       fastest       │ slowest       │ median        │ mean          │ samples │ iters
+├─ decode      101.2 ns      │ 201.2 ns      │ 102.5 ns      │ 103 ns        │ 100     │ 1600
+╰─ dispatch                  │               │               │               │         │
+   ├─ 1        150 ns        │ 1.2 µs        │ 160.5 ns      │ 170 ns        │ 100     │ 1600
+   ╰─ 500      150 ns        │ 1.2 µs        │ 1.5 µs        │ 170 ns        │ 100     │ 1600
+";
+
+        let medians = medians(table);
+
+        let path = |group: &str, name: &str| vec![group.to_owned(), name.to_owned()];
+        assert_eq!(
+            medians,
+            [
+                (path("dispatch", "decode"), 102.5),
+                (path("dispatch", "1"), 160.5),
+                (path("dispatch", "500"), 1500.0),
+            ]
+        );
+    }
+}
