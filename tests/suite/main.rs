@@ -26,7 +26,8 @@ macro_rules! on_every_database {
     };
 }
 
-/// Makes a test of each case for Postgres in each mode; with another attribute, if the case needs it.
+/// Makes a test of each case for Postgres, owned at birth and inline with each kind of savepoint; with
+/// another attribute, if the case needs it.
 macro_rules! on_postgres {
     ($($case:ident),* $(,)?) => {
         on_postgres!(
@@ -43,7 +44,6 @@ macro_rules! on_postgres {
                 [
                     owned: Postgres<Owned>,
                     inline: Postgres<Inline>,
-                    replay_safe: Postgres<ReplaySafe>,
                     inline_replay_safe: Postgres<InlineReplaySafe>,
                 ]
                 [$($case),*]

@@ -12,7 +12,6 @@ mod leases;
 pub(crate) mod logs;
 mod loops;
 mod lost_leases;
-mod modes;
 mod settings;
 mod stopping;
 mod unknown;

@@ -60,6 +60,8 @@ async fn a_batch_leaves_one_version_of_each_row<D: OnPostgres>() {
     let report = consumer.drain().await.unwrap();
 
     assert_eq!(report.processed, 5, "{report}");
+    let never_leased = "SELECT event_id FROM event_inbox WHERE locked_by IS NULL";
+    assert_eq!(shop.database.texts(never_leased).await.len(), 5);
     let places = "SELECT ctid::text FROM event_inbox ORDER BY ctid";
     let places = shop.database.texts(places).await;
     assert_eq!(places, ["(0,1)", "(0,2)", "(0,3)", "(0,4)", "(0,5)"]);
