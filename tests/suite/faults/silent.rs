@@ -20,13 +20,20 @@ use futures_util::FutureExt;
 
 use super::DEADLINE;
 
-on_postgres!(
-    p5_a_batch_that_takes_too_long_is_stored_later,
+on_postgres!(p5_a_batch_that_takes_too_long_is_stored_later);
+
+owned_at_birth_on_postgres!(
     p5_connections_that_say_nothing_any_more_are_given_up,
+    // Inline the statement that stores an event settles it.
+    p5_a_settlement_that_takes_too_long_costs_no_attempt,
 );
 
-// Inline the statement that stores an event settles it.
-owned_at_birth_on_postgres!(p5_a_settlement_that_takes_too_long_costs_no_attempt);
+// In one mode, as it takes a minute there.
+in_some_modes!(
+    inline
+    [postgres: Postgres<Inline>,]
+    [p5_connections_that_say_nothing_any_more_are_given_up]
+);
 
 /// A consumer of the shop on an inbox whose statements may take this long.
 async fn consumer<D: OnPostgres>(
