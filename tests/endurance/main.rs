@@ -145,12 +145,11 @@ async fn soak(title: String, mut rng: Rng, modes: Modes, length: Duration, logs:
         "no worker ended or panicked by itself",
         cluster.crew.take_surprises(),
     ));
-    let modes = cluster.crew.modes();
-    checks.extend(recoveries.checks(length, modes.have_owned()));
+    checks.extend(recoveries.checks(length, cluster.crew.modes().have_owned()));
     Table {
         title,
         carried,
-        workers: modes.counts(),
+        workers: cluster.crew.modes().counts(),
         faults: nemesis.faults(),
         losses: counters::losses(&counts),
         settings: cluster.crew.settings(),

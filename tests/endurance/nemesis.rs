@@ -116,6 +116,11 @@ impl<'c> Nemesis<'c> {
         }
     }
 
+    async fn note_forgotten_connections(&self) {
+        let now = self.cluster.database.now().await;
+        *self.forgotten.lock().unwrap() = Some(now);
+    }
+
     /// A reader waits for an answer that does not come, for longer than a recovery takes, and a restart
     /// tells it nothing: waits until an event is handled that was published after that.
     async fn has_noticed_forgotten_connections(&self) {
@@ -186,15 +191,10 @@ impl<'c> Nemesis<'c> {
             Fault::HalfClose { server, direction } => {
                 self.network(&fault, server).await.half_close(direction);
             }
-            Fault::Stall { server, time } => {
-                let network = self.network(&fault, server).await;
-                network.stall();
-                sleep(time).await;
-                network.flow();
-            }
+            Fault::Stall { server, time } => self.stall(&fault, server, time).await,
             Fault::ForgetConnections => {
                 self.network(&fault, Server::Redis).await.forget();
-                *self.forgotten.lock().unwrap() = Some(database.now().await);
+                self.note_forgotten_connections().await;
             }
             Fault::TerminateSessions {
                 only_in_transaction,
@@ -214,6 +214,13 @@ impl<'c> Nemesis<'c> {
         let network = network.lock().await;
         self.note(fault);
         network
+    }
+
+    async fn stall(&self, fault: &Fault, server: Server, time: Duration) {
+        let network = self.network(fault, server).await;
+        network.stall();
+        sleep(time).await;
+        network.flow();
     }
 
     /// While a server is down, its host refuses connections.

@@ -38,8 +38,8 @@ impl Recoveries {
         taken.entry(recovery).or_default().extend(times);
     }
 
-    /// What must hold after a soak of this length.
-    /// Those of leased rows are measured only `with_owned`: if some workers have them from the start.
+    /// What must hold after a soak of this length. The recovery of leased rows is measured only
+    /// `with_owned`: if some workers lease them as they are stored.
     pub(crate) fn checks(&self, length: Duration, with_owned: bool) -> [Check; 2] {
         [
             Check::new(

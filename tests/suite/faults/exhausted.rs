@@ -109,8 +109,8 @@ async fn p4_disk_full<D: OnPostgres>() {
     shop.orders(FIRST..FIRST + 1).await;
     gate.entered.notified().await;
 
-    let fill = "INSERT INTO full_disks DEFAULT VALUES";
-    shop.database.change(fill).await;
+    let insert = "INSERT INTO full_disks DEFAULT VALUES";
+    shop.database.change(insert).await;
     let full = Instant::now();
     // Once more where its settlement fails.
     gate.open.add_permits(10);

@@ -90,7 +90,7 @@ async fn g1_a_second_sigterm_ends_it_at_once<D: Database>() {
     // As if it were killed: the row waits for the end of its lease, or inline the entry for another.
     let left = if D::MODE.inline { vec![] } else { ids };
     assert_eq!(site.rows("processing").await, left);
-    let unacknowledged = if D::MODE.inline { 1 } else { 0 };
+    let unacknowledged = i64::from(D::MODE.inline);
     assert_eq!(site.pending("billing").await, unacknowledged);
     assert!(site.effects().await.is_empty());
 }
