@@ -91,8 +91,12 @@ async fn r1_a_killed_server_loses_nothing_and_what_is_stored_is_handled_meanwhil
     let report = running.stop().await;
 
     assert_eq!((report.stored, report.processed), (10, 10), "{report}");
-    let handled = handled.lock().unwrap();
-    assert_eq!(handled[6..], ["b0", "b1", "b2", "c0"], "{handled:?}");
+    let mut handled = handled.lock().unwrap().split_off(stored.len());
+    if D::MODE.inline {
+        // What comes a second time is stored first, and a fresh batch need not wait for that.
+        handled.sort();
+    }
+    assert_eq!(*handled, ["b0", "b1", "b2", "c0"]);
 }
 
 /// Makes a replica of a server, and waits until it has everything.
