@@ -1,10 +1,15 @@
 //! Events whose handlers take no transaction: they run side by side and hold no connection.
 
-use std::time::Duration;
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+    vec,
+};
 
 use futures_util::{
     StreamExt,
-    stream::{FuturesUnordered, Stream},
+    stream::{FusedStream, FuturesUnordered, Stream},
 };
 use tokio::{sync::mpsc, time::Instant};
 
@@ -29,12 +34,67 @@ where
 pub(super) fn calls<Src, I>(
     engine: &Engine<Src, I>,
     rows: Vec<Row>,
-) -> FuturesUnordered<impl Future<Output = (Row, Outcome)> + Send>
+) -> impl FusedStream<Item = (Row, Outcome)> + Send + Unpin
 where
     Src: Send + Sync + 'static,
     I: Inbox,
 {
-    rows.into_iter().map(|row| run(engine, row)).collect()
+    Calls {
+        waiting: rows.into_iter(),
+        begin: move |row| run(engine, row),
+        spare: None,
+        running: FuturesUnordered::new(),
+    }
+}
+
+/// Calls side by side. Most end when they are first polled, and leave their place to the next one;
+/// only the others are kept.
+struct Calls<B, F> {
+    waiting: vec::IntoIter<Row>,
+    begin: B,
+    /// Where the last one ran that has ended at once.
+    spare: Option<Pin<Box<F>>>,
+    running: FuturesUnordered<Pin<Box<F>>>,
+}
+
+impl<B, F> Stream for Calls<B, F>
+where
+    B: FnMut(Row) -> F + Unpin,
+    F: Future,
+{
+    type Item = F::Output;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<F::Output>> {
+        let calls = self.get_mut();
+        for row in calls.waiting.by_ref() {
+            let call = (calls.begin)(row);
+            let mut call = match calls.spare.take() {
+                Some(mut spare) => {
+                    spare.set(call);
+                    spare
+                }
+                None => Box::pin(call),
+            };
+            match call.as_mut().poll(cx) {
+                Poll::Ready(ended) => {
+                    calls.spare = Some(call);
+                    return Poll::Ready(Some(ended));
+                }
+                Poll::Pending => calls.running.push(call),
+            }
+        }
+        calls.running.poll_next_unpin(cx)
+    }
+}
+
+impl<B, F> FusedStream for Calls<B, F>
+where
+    B: FnMut(Row) -> F + Unpin,
+    F: Future,
+{
+    fn is_terminated(&self) -> bool {
+        self.waiting.len() == 0 && self.running.is_empty()
+    }
 }
 
 /// The calls that end within a time.

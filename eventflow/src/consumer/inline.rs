@@ -6,7 +6,11 @@
 
 use std::{pin::pin, time::Duration};
 
-use futures_util::{Stream, StreamExt, future::join, stream};
+use futures_util::{
+    Stream, StreamExt,
+    future::join,
+    stream::{self, FusedStream},
+};
 use uuid::Uuid;
 
 use super::{
@@ -159,7 +163,7 @@ where
     }
     let mut ended = Vec::new();
     // What has ended is not to be repeated because a neighbour loses the unit.
-    if !calls.is_empty() || (has_ended && !transactional.is_empty()) {
+    if !calls.is_terminated() || (has_ended && !transactional.is_empty()) {
         ended = commit_beside(&mut work, &mut calls).await;
         if let Some(kind) = work.lost_newborn() {
             return Some(kind);
