@@ -1,5 +1,7 @@
 //! apalis with Postgres: tasks are fetched in batches, and their results stored in batches.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use apalis::prelude::*;
 use apalis_postgres::{Config, PostgresStorage};
@@ -7,7 +9,9 @@ use peer_harness::{EFFECT, Handled, Order, Peer, Run, Workload};
 use sqlx::{PgPool, postgres::PgPoolOptions};
 
 const CONNECTIONS: u32 = 32;
-const BATCH: usize = 1_000;
+const BATCH: usize = 5_000;
+/// A whole batch waits for connections.
+const PATIENCE: Duration = Duration::from_mins(2);
 const ENQUEUED_AT_ONCE: usize = 10_000;
 
 #[derive(Debug, Clone)]
@@ -36,6 +40,7 @@ async fn main() -> Result<()> {
     let pool = PgPoolOptions::new()
         .min_connections(CONNECTIONS)
         .max_connections(CONNECTIONS)
+        .acquire_timeout(PATIENCE)
         .connect(run.database_url())
         .await?;
     PostgresStorage::setup(&pool).await?;

@@ -12,7 +12,8 @@ use sqlx::{PgPool, postgres::PgPoolOptions};
 
 const CONNECTIONS: u32 = 32;
 const CONCURRENCY: usize = 64;
-const LOCAL_QUEUE: usize = 5_000;
+const LOCAL_QUEUES: usize = 2;
+const LOCAL_QUEUE: usize = 2_500;
 const COMPLETE_AFTER: Duration = Duration::from_millis(5);
 const ENQUEUED_AT_ONCE: usize = 10_000;
 
@@ -56,7 +57,11 @@ async fn main() -> Result<()> {
     let worker = WorkerOptions::default()
         .pg_pool(pool.clone())
         .concurrency(CONCURRENCY)
-        .local_queue(LocalQueueConfig::default().with_size(LOCAL_QUEUE))
+        .local_queue(
+            LocalQueueConfig::default()
+                .with_queue_count(LOCAL_QUEUES)
+                .with_size(LOCAL_QUEUE),
+        )
         .complete_job_batch_delay(COMPLETE_AFTER)
         .add_extension(Shop {
             pool,
@@ -80,7 +85,7 @@ async fn main() -> Result<()> {
         name: "graphile_worker",
         package: "graphile_worker",
         tuned: format!(
-            "local queue {LOCAL_QUEUE}, {CONCURRENCY} at once, completions in batches of {COMPLETE_AFTER:?}, \
+            "{LOCAL_QUEUES} local queues of {LOCAL_QUEUE}, {CONCURRENCY} at once, completions in batches of {COMPLETE_AFTER:?}, \
              {CONNECTIONS} connections; the insert is through the pool, not in the job's transaction"
         ),
         unfinished: "SELECT count(*) FROM graphile_worker._private_jobs",

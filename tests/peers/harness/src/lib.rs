@@ -140,8 +140,6 @@ impl Run {
         let enqueued = self.count(peer.unfinished).await?;
         let events = self.events();
         ensure!(enqueued == events, "{enqueued} of {events} are enqueued");
-        // As autovacuum would have done, had it had the time.
-        self.connection.execute("VACUUM (ANALYZE)").await?;
 
         let started = Instant::now();
         let worker = tokio::spawn(worker);
