@@ -8,14 +8,16 @@ use eventflow_tests::{
     work::WorkRequested,
     worker::{Job, Worker, WorkerConfig},
 };
-use sqlx::{Connection, Executor, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 use super::{DEADLINE, dies_at};
 use crate::inbox::adoption::{FORMS, python_table};
 
 async fn site() -> (Site<Postgres>, WorkerConfig) {
     let site = Site::<Postgres>::without_inbox().await;
-    site.database.change(python_table(FORMS[0])).await;
+    let mut connection = PgConnection::connect(site.database.url()).await.unwrap();
+    let table = AssertSqlSafe(python_table(FORMS[0]));
+    connection.execute(table).await.unwrap();
     let mut adopts = site.worker();
     adopts.job = Job::Migrate;
     (site, adopts)

@@ -1,7 +1,5 @@
 //! Python's table, adopted while its service goes on with it.
 
-use std::time::Duration;
-
 use eventflow::{Error, ErrorKind, Inbox as _, prelude::*};
 use eventflow_tests::{eventually, postgres::Database};
 use sqlx::{
