@@ -98,6 +98,6 @@ async fn k8_killed_while_it_builds_an_index() {
     drop(snapshot);
     is_finished_by_two_others(&site, &adopts).await;
     drop(next);
-    let built = building[0].trim_end_matches("f").to_owned() + "t";
+    let built = building[0].trim_end_matches('f').to_owned() + "t";
     assert!(indexes(&site).await.contains(&built));
 }
