@@ -97,7 +97,7 @@ impl Site {
         eventually(DEADLINE, async || self.is_true(waits).await).await;
     }
 
-    /// Inserts as Python does. Half a minute is for an adoption that stands in the way for a second.
+    /// Inserts as Python does. An adoption may stand in the way for a second.
     async fn insert(&self, event_id: &str) {
         let insert = format!(
             "INSERT INTO event_inbox (id, event_id, stream_id, event_type, aggregate_id,
