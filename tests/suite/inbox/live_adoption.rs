@@ -277,6 +277,31 @@ async fn an_adoption_that_was_ended_is_finished_by_the_next() {
     assert_eq!(site.oid("ix_event_inbox_due").await, kept);
 }
 
+/// Another process may have the lock by then, and build the same indexes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_adoption_that_has_lost_its_lock_ends() {
+    let site = Site::start().await;
+    let snapshot = site.old_snapshot().await;
+    let adoption = site.adopt();
+    site.await_build().await;
+    site.change(
+        "SELECT pg_terminate_backend(pid) FROM pg_locks
+         WHERE locktype = 'advisory'
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+    )
+    .await;
+
+    drop(snapshot);
+
+    let error = done(adoption).await.unwrap_err();
+    assert!(error.is_transient(), "{error:?}");
+    let built = "SELECT indexrelid::regclass::text FROM pg_index
+        WHERE indrelid = 'event_inbox'::regclass AND indexrelid::regclass::text ~ '^ix_'";
+    assert!(site.texts(built).await.is_empty());
+    done(site.adopt()).await.unwrap();
+    site.is_adopted().await;
+}
+
 /// A build may wait for longer than any statement of a service should; and what the adoption has set
 /// for that is not left to the service.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
