@@ -53,7 +53,7 @@ pub struct WorkerConfig {
 pub enum Job {
     /// Runs until SIGTERM.
     Consume,
-    /// Migrates, and ends.
+    /// Migrates, adopts a table of the Python package for its group, and ends.
     Migrate,
 }
 

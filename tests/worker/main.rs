@@ -49,7 +49,11 @@ async fn main() -> eventflow::Result<()> {
     let config: WorkerConfig = serde_json::from_str(&argument).expect("CONFIG is a `WorkerConfig`");
     match &config.inbox {
         InboxAt::Postgres(url) => {
-            let inbox = PgInbox::connect(url).await?;
+            let mut builder = PgInbox::builder(url);
+            if config.job == Job::Migrate {
+                builder = builder.consumer(&config.group);
+            }
+            let inbox = builder.connect().await?;
             serve!(&config, inbox, postgres, postgres_replay_safe)
         }
         InboxAt::Sqlite(file) => {

@@ -57,6 +57,8 @@ points! {
     AfterSettleCommit = "after_settle_commit",
     /// A batch of finished rows is deleted; there may be more of them.
     InRetention = "in_retention",
+    /// The indexes of a table that is adopted are built; nothing keeps its events unique by them yet.
+    InAdoption = "in_adoption",
     /// The table is made, or adopted; the migration's transaction is open.
     InMigration = "in_migration",
 }

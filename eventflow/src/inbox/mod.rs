@@ -298,7 +298,19 @@ pub trait Inbox: sealed::Sealed + Clone + fmt::Debug + Send + Sync + 'static {
     type Unit: Unit<Connection = Self::Connection>;
 
     /// Creates or updates the table. Does nothing if it is up to date; safe when many processes
-    /// call it at once.
+    /// call it at once: one does it, the others wait.
+    ///
+    /// A new table is made in one transaction. A table of the Python package in Postgres is adopted
+    /// while its service goes on: its indexes are built concurrently, each of which waits for every
+    /// transaction that is older than itself. Only before and after that is the table locked, by two
+    /// short transactions. Each waits for that lock for 1 s at most, and so does who comes after it;
+    /// while a long transaction has the table, it tries again, for ever and with a warning in the log.
+    /// What keeps other processes out is a connection beside the pool's. An adoption that ends early is
+    /// gone on with by the next call.
+    ///
+    /// # Errors
+    /// If the database refuses a statement or cannot be reached, or if the table is not one that an
+    /// inbox can use.
     fn migrate(&self) -> impl Future<Output = Result<(), Error>> + Send;
 
     /// Checks that the table is there, with all its columns and what keeps an event from being

@@ -4,6 +4,7 @@
 //! A test is named for its row, `k3_killed_after_commit_before_ack`; what holds for every row is
 //! that each event has exactly one effect in the end, and nothing is left pending at the stream.
 
+mod adoptions;
 mod bloat;
 mod cancelled;
 mod clocks;

@@ -16,7 +16,7 @@ on_each_database! {
 }
 
 /// The two forms of the Python package's table: its README's, and SQLAlchemy's without defaults.
-pub(super) const FORMS: [(&str, &str); 2] = [
+pub(crate) const FORMS: [(&str, &str); 2] = [
     (
         "UUID PRIMARY KEY DEFAULT gen_random_uuid()",
         "; CREATE UNIQUE INDEX uq_event_inbox_event_id ON event_inbox(event_id)",
@@ -27,7 +27,7 @@ pub(super) const FORMS: [(&str, &str); 2] = [
     ),
 ];
 
-pub(super) fn python_table((id, unique): (&str, &str)) -> String {
+pub(crate) fn python_table((id, unique): (&str, &str)) -> String {
     format!(
         "CREATE TABLE event_inbox (
             id {id}, event_id VARCHAR(255) NOT NULL UNIQUE, stream_id VARCHAR(255) NOT NULL,

@@ -1,10 +1,11 @@
 //! Inboxes: one conformance suite on every database, and what only one of them can do.
 
-mod adoption;
+pub(crate) mod adoption;
 mod connections;
 mod costs;
 mod fixture;
 mod isolation;
+mod live_adoption;
 mod locks;
 mod migrations;
 mod model;

@@ -3,11 +3,15 @@
 //! Every statement is an own short transaction but those of a unit of work. Any number of processes
 //! share a table: rows are claimed with `SKIP LOCKED`, so none waits for another.
 
+mod adopt;
 mod batch;
 mod builder;
 mod check;
 mod connection;
+mod history;
+mod index;
 mod migrate;
+mod migration_lock;
 mod row;
 mod sql;
 mod unit;
@@ -205,9 +209,8 @@ impl Inbox for PgInbox {
     async fn migrate(&self) -> Result<(), Error> {
         let (pool, settings) = (self.pool.clone(), Arc::clone(&self.settings));
         uncut(async move {
-            let mut connection = connection(&pool).await?;
             let consumer = settings.consumer.as_deref();
-            migrate::migrate(&mut connection, &settings.table, consumer).await
+            migrate::migrate(&pool, &settings.table, consumer).await
         })
         .await
     }
