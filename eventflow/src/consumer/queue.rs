@@ -26,7 +26,8 @@ pub(super) struct Queue {
     waiting: Mutex<Waiting>,
     filled: Notify,
     room: Arc<Semaphore>,
-    workers: usize,
+    /// How many workers share what waits.
+    sharing: usize,
     /// How many rows a worker takes at once, at most.
     most: usize,
 }
@@ -41,19 +42,20 @@ struct Waiting {
 }
 
 impl Queue {
-    pub(super) fn new(batch_size: usize, workers: usize) -> Self {
+    pub(super) fn new(batch_size: usize, sharing: usize) -> Self {
         Self {
             waiting: Mutex::default(),
             filled: Notify::new(),
             room: Arc::new(Semaphore::new(batch_size * BATCHES)),
-            workers,
+            sharing,
             most: batch_size,
         }
     }
 
     /// Takes a worker's share of what waits, and waits for it; `None` once nobody feeds the queue.
     ///
-    /// A share leaves something for the other workers, so that slow handlers run side by side.
+    /// A share leaves something for the other workers, so that slow handlers run side by side; where
+    /// their units would wait for each other, it is a batch.
     pub(super) async fn take(&self) -> Option<Work> {
         loop {
             let filled = self.filled.notified();
@@ -85,7 +87,7 @@ impl Queue {
             return None;
         }
         waiting.batch_is_next = true;
-        let share = waiting.rows.len().div_ceil(self.workers).min(self.most);
+        let share = waiting.rows.len().div_ceil(self.sharing).min(self.most);
         let rows: Vec<Row> = waiting.rows.drain(..share).collect();
         self.room.add_permits(rows.len());
         Some(Work::Rows(rows))
@@ -129,7 +131,7 @@ impl Feeder {
     }
 
     fn push(&self, room: Room, rows: Vec<Row>) {
-        let wakes = rows.len().min(self.0.workers);
+        let wakes = rows.len().min(self.0.sharing);
         // The workers give it back.
         room.keep(rows.len());
         self.0.lock().rows.extend(rows);

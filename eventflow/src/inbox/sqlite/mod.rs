@@ -235,6 +235,11 @@ impl Inbox for SqliteInbox {
         Ok(self.clone())
     }
 
+    /// There is one connection that writes.
+    fn units_at_once(&self) -> usize {
+        1
+    }
+
     fn guards_units(&self) -> bool {
         true
     }
