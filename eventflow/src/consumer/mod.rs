@@ -252,7 +252,8 @@ async fn supervise<Src: Source, I: Inbox>(
 
 fn spawn_loops<Src: Source, I: Inbox>(engine: &Arc<Engine<Src, I>>) -> JoinSet<()> {
     let mut loops = JoinSet::new();
-    let queue = Queue::new(engine.settings.batch_size, engine.settings.workers);
+    let sharing = engine.settings.workers.min(engine.inbox.units_at_once());
+    let queue = Queue::new(engine.settings.batch_size, sharing);
     let queue = Arc::new(queue);
     let feeder = Feeder::new(&queue);
     let shared = || Arc::clone(engine);

@@ -30,7 +30,8 @@ pub(super) struct Queue {
     waiting: Mutex<Waiting>,
     filled: Notify,
     room: Arc<Semaphore>,
-    workers: usize,
+    /// How many workers share what waits.
+    sharing: usize,
     /// How many rows a worker takes at once, at most.
     most: usize,
 }
@@ -46,12 +47,12 @@ struct Waiting {
 }
 
 impl Queue {
-    pub(super) fn new(batch_size: usize, workers: usize) -> Self {
+    pub(super) fn new(batch_size: usize, sharing: usize) -> Self {
         Self {
             waiting: Mutex::default(),
             filled: Notify::new(),
             room: Arc::new(Semaphore::new(batch_size * BATCHES)),
-            workers,
+            sharing,
             most: batch_size,
         }
     }
@@ -59,7 +60,7 @@ impl Queue {
     /// Takes a worker's share of what waits, and waits for it; `None` once nobody feeds the queue.
     ///
     /// A share leaves something for the other workers, so that slow handlers run side by side. Of quick
-    /// ones it is as many as there is no use in sharing.
+    /// ones it is as many as there is no use in sharing; where units would wait for each other, a batch.
     pub(super) async fn take(&self) -> Option<Work> {
         loop {
             let filled = self.filled.notified();
@@ -91,7 +92,7 @@ impl Queue {
             return None;
         }
         waiting.batch_is_next = true;
-        let share = waiting.pace.share_of(waiting.rows.len(), self.workers);
+        let share = waiting.pace.share_of(waiting.rows.len(), self.sharing);
         let share = share.min(self.most);
         let rows: Vec<Row> = waiting.rows.drain(..share).collect();
         self.room.add_permits(rows.len());
@@ -114,9 +115,9 @@ impl Queue {
 struct Pace(Option<Duration>);
 
 impl Pace {
-    /// How many of the rows that wait one of the workers takes.
-    fn share_of(&self, rows: usize, workers: usize) -> usize {
-        rows.div_ceil(workers).max(self.quick_rows()).min(rows)
+    /// How many of the rows that wait one worker takes, of those that share them.
+    fn share_of(&self, rows: usize, sharing: usize) -> usize {
+        rows.div_ceil(sharing).max(self.quick_rows()).min(rows)
     }
 
     fn quick_rows(&self) -> usize {
@@ -170,7 +171,7 @@ impl Feeder {
     }
 
     fn push(&self, room: Room, rows: Vec<Row>) {
-        let wakes = rows.len().min(self.0.workers);
+        let wakes = rows.len().min(self.0.sharing);
         // The workers give it back.
         room.keep(rows.len());
         self.0.lock().rows.extend(rows);

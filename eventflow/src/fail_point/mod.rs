@@ -74,9 +74,21 @@ pub(crate) fn reach(_: Point) -> std::future::Ready<Result<(), Error>> {
     std::future::ready(Ok(()))
 }
 
+/// Whether something is to happen at a point.
+#[cfg(feature = "sqlite")]
+pub(crate) fn stops_at(point: Point) -> bool {
+    #[cfg(feature = "fail-points")]
+    return plan::of_this_process().stops_at(point);
+    #[cfg(not(feature = "fail-points"))]
+    {
+        _ = point;
+        false
+    }
+}
+
 /// Runs the INSERT of a batch, which commits by itself; where it is to stop before its commit, in a
 /// transaction of its own.
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[cfg(feature = "postgres")]
 pub(crate) async fn insert<DB, A>(
     connection: &mut DB::Connection,
     statement: sqlx::query::Query<'static, DB, A>,

@@ -324,6 +324,9 @@ pub trait Inbox: sealed::Sealed + Clone + fmt::Debug + Send + Sync + 'static {
     /// another service.
     fn sized_for(&self, demand: Demand<'_>) -> Result<Self, Error>;
 
+    /// How many units of work can be open at once; what begins another waits.
+    fn units_at_once(&self) -> usize;
+
     /// Whether statements store nothing that come after a handler has ended the unit's transaction.
     fn guards_units(&self) -> bool;
 

@@ -3,18 +3,16 @@
 use std::{path::Path, sync::Arc};
 
 use eventflow::{Source as _, stream::MemoryStream};
-use serde::Serialize;
 use sqlx::{
-    Connection as _, Executor as _, SqliteConnection,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
+    Arguments as _, AssertSqlSafe, Connection as _, SqliteConnection,
+    sqlite::{SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 use tokio::{
     sync::{Mutex, MutexGuard},
     task::JoinSet,
 };
-use uuid::Uuid;
 
-use super::{HOLDER, LEASE, MAX_RETRIES, arrival::Arrivals, memory};
+use super::{BATCH, HOLDER, LEASE, MAX_RETRIES, arrival::Arrivals, memory};
 use crate::{
     Result,
     event::{self, GROUP, OrderCreated, STREAM},
@@ -27,18 +25,20 @@ use crate::{
 /// others read and decode.
 const LANES: usize = 2;
 
-/// A batch is one parameter: as many parameters as it has values take longer to bind than SQLite
-/// takes to read the JSON.
+/// Has a row of values for each entry of a batch. They have no names, by which the driver would look
+/// for each among all of them.
 const INSERT: &str = "
     INSERT INTO event_inbox (
         id, event_id, stream_id, event_type, aggregate_id, occurred_on, payload, status,
         max_retries, consumer, received_at, locked_by, locked_until, lock_token)
-    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
-        value ->> 6, 'processing', $2, $3, CAST(unixepoch('subsec') * 1000000 AS INTEGER), $4,
-        CAST(unixepoch('subsec') * 1000000 AS INTEGER) + $5, 1
-    FROM json_each($1) WHERE TRUE
-    ON CONFLICT (consumer, event_id) DO NOTHING
-    RETURNING id";
+    SELECT column1, column2, column3, column4, column5, column6, column7, 'processing',
+        {max_retries}, {consumer}, CAST(unixepoch('subsec') * 1000000 AS INTEGER), {holder},
+        CAST(unixepoch('subsec') * 1000000 AS INTEGER) + {lease}, 1
+    FROM (VALUES {rows}) WHERE TRUE
+    ON CONFLICT (consumer, event_id) DO NOTHING";
+
+/// How many values a row has.
+const VALUES: usize = 7;
 
 const SETTLE: &str = "
     UPDATE event_inbox SET status = 'processed',
@@ -62,6 +62,7 @@ pub(super) async fn run(flood: &Flood, file: &Path) -> Result<Outcome> {
     let lane = Lane {
         stream,
         writer: Arc::new(Mutex::new(writer)),
+        insert: insert(BATCH),
         work: flood.work,
     };
 
@@ -79,6 +80,8 @@ pub(super) async fn run(flood: &Flood, file: &Path) -> Result<Outcome> {
 struct Lane {
     stream: MemoryStream,
     writer: Arc<Mutex<SqliteConnection>>,
+    /// The statement of a whole batch.
+    insert: Arc<str>,
     work: Work,
 }
 
@@ -91,17 +94,16 @@ impl Lane {
                 return Ok(());
             }
             let arrivals = Arrivals::read(&entries)?;
-            let rows = serde_json::to_string(&rows(&arrivals))?;
+            let values = values(&arrivals)?;
             let ids = serde_json::to_string(&arrivals.ids)?;
-            let stored = sqlx::query(INSERT)
-                .bind(rows)
-                .bind(MAX_RETRIES)
-                .bind(GROUP)
-                .bind(HOLDER)
-                .bind(LEASE)
-                .fetch_all(&mut *self.writer.lock().await)
+            let insert = match entries.len() {
+                BATCH => Arc::clone(&self.insert),
+                rows => insert(rows),
+            };
+            let stored = sqlx::query_with(AssertSqlSafe(insert), values)
+                .execute(&mut *self.writer.lock().await)
                 .await?;
-            if stored.len() < entries.len() {
+            if usize::try_from(stored.rows_affected())? < entries.len() {
                 return Err("an event was stored before".into());
             }
             self.stream.acknowledge(&names).await?;
@@ -123,14 +125,19 @@ async fn reserve_all(
     arrivals: &Arrivals<'_>,
     ids: String,
 ) -> Result<()> {
-    writer.execute("BEGIN IMMEDIATE; SAVEPOINT event").await?;
+    execute(&mut writer, "BEGIN IMMEDIATE; SAVEPOINT event").await?;
     for event in arrivals.decode() {
         reserve(&mut writer, &event?).await?;
         let next = "RELEASE SAVEPOINT event; SAVEPOINT event";
-        writer.execute(next).await?;
+        execute(&mut writer, next).await?;
     }
     settle(&mut writer, ids).await?;
-    writer.execute("COMMIT").await?;
+    execute(&mut writer, "COMMIT").await
+}
+
+/// Runs a statement that is compiled once.
+async fn execute(writer: &mut SqliteConnection, statement: &'static str) -> Result<()> {
+    sqlx::query(statement).execute(writer).await?;
     Ok(())
 }
 
@@ -148,11 +155,21 @@ async fn settle(writer: &mut SqliteConnection, ids: String) -> Result<()> {
     Ok(())
 }
 
-/// Id, event id, entry, type, aggregate, time and payload.
-#[derive(Serialize)]
-struct Row<'a>(Uuid, &'a str, &'a str, &'a str, Uuid, i64, &'a str);
+/// The statement that inserts so many rows.
+fn insert(rows: usize) -> Arc<str> {
+    let row = format!("({})", ["?"; VALUES].join(", "));
+    let shared = rows * VALUES;
+    let insert = INSERT
+        .replace("{rows}", &vec![row; rows].join(", "))
+        .replace("{max_retries}", &format!("${}", shared + 1))
+        .replace("{consumer}", &format!("${}", shared + 2))
+        .replace("{holder}", &format!("${}", shared + 3))
+        .replace("{lease}", &format!("${}", shared + 4));
+    Arc::from(insert)
+}
 
-fn rows<'a>(arrivals: &'a Arrivals<'a>) -> Vec<Row<'a>> {
+/// The values of all rows, and those that they share.
+fn values(arrivals: &Arrivals<'_>) -> Result<SqliteArguments> {
     let Arrivals {
         ids,
         event_ids,
@@ -164,20 +181,22 @@ fn rows<'a>(arrivals: &'a Arrivals<'a>) -> Vec<Row<'a>> {
     } = arrivals;
     let names = ids.iter().zip(event_ids).zip(stream_ids);
     let events = event_types.iter().zip(aggregate_ids).zip(occurred_on);
-    let rows = names.zip(events).zip(payloads);
-    rows.map(
-        |((((id, event_id), stream_id), ((event_type, aggregate_id), occurred_on)), payload)| {
-            let occurred_on = occurred_on.timestamp_micros();
-            Row(
-                *id,
-                event_id,
-                stream_id,
-                event_type,
-                *aggregate_id,
-                occurred_on,
-                payload,
-            )
-        },
-    )
-    .collect()
+    let mut values = SqliteArguments::default();
+    values.reserve(ids.len() * VALUES + 4, 0);
+    for ((((id, event_id), stream_id), ((event_type, aggregate_id), occurred_on)), payload) in
+        names.zip(events).zip(payloads)
+    {
+        values.add(id.hyphenated())?;
+        values.add(*event_id)?;
+        values.add(*stream_id)?;
+        values.add(*event_type)?;
+        values.add(aggregate_id.hyphenated())?;
+        values.add(occurred_on.timestamp_micros())?;
+        values.add(*payload)?;
+    }
+    values.add(MAX_RETRIES)?;
+    values.add(GROUP)?;
+    values.add(HOLDER)?;
+    values.add(LEASE)?;
+    Ok(values)
 }

@@ -259,6 +259,11 @@ impl Inbox for PgInbox {
         Ok(sized)
     }
 
+    /// As many as the consumer has workers: so many connections there are, or it is not built.
+    fn units_at_once(&self) -> usize {
+        usize::MAX
+    }
+
     fn guards_units(&self) -> bool {
         self.settings.session.options
     }

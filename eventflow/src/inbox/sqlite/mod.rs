@@ -5,8 +5,10 @@
 
 mod batch;
 mod builder;
+mod insert;
 mod migrate;
 mod row;
+mod settle;
 mod sql;
 mod unit;
 
@@ -21,13 +23,12 @@ use uuid::Uuid;
 
 use self::{
     batch::{json, leases_json},
-    row::{entered, lease, record, time},
+    row::{lease, record, time},
     sql::{Sql, Statements},
 };
 pub use self::{builder::SqliteInboxBuilder, unit::SqliteUnit};
 use crate::{
     error::{Error, ErrorKind},
-    fail_point,
     inbox::{
         Arrival, Counts, DeadLetter, Demand, Due, Holder, Inbox, Insertion, Lease, Recovery,
         Retention, Row, Settlement, Status, UnitLost,
@@ -155,6 +156,23 @@ impl SqliteInbox {
         .await
     }
 
+    /// Settles rows that are all processed and still the holder's; answers whether they were.
+    async fn settle_processed(&self, settlements: &[Settlement]) -> Result<bool, Error> {
+        let statement = settle::settle_processed(&self.database.statements, settlements);
+        let Some(settle) = statement.map_err(|error| self.unwritten(error))? else {
+            return Ok(false);
+        };
+        let rows = settlements.len();
+        let database = Arc::clone(&self.database);
+        uncut(async move {
+            let mut connection = database.connection().await?;
+            let settled = settle::settle_processed_alone(&mut connection, settle, rows).await;
+            let table = &database.table;
+            settled.map_err(|error| failed(format!("rows could not be settled in {table}"), error))
+        })
+        .await
+    }
+
     /// Reads rows that one statement gave.
     fn read<T>(
         &self,
@@ -217,28 +235,29 @@ impl Inbox for SqliteInbox {
         Ok(self.clone())
     }
 
+    /// There is one connection that writes.
+    fn units_at_once(&self) -> usize {
+        1
+    }
+
     fn guards_units(&self) -> bool {
         true
     }
 
     async fn insert(&self, holder: &Holder, arrivals: Vec<Arrival>) -> Result<Insertion, Error> {
-        let insert = batch::insert(
-            &self.database.statements,
-            holder,
-            &arrivals,
-            Status::Processing,
-        );
-        let statement = insert.map_err(|error| self.unwritten(error))?;
-        let database = Arc::clone(&self.database);
-        let rows = uncut(async move {
+        let (database, holder) = (Arc::clone(&self.database), holder.clone());
+        uncut(async move {
             let mut connection = database.connection().await?;
-            let rows = fail_point::insert(&mut *connection, statement).await;
-            let table = &database.table;
-            rows.map_err(|error| failed(format!("events could not be stored in {table}"), error))
+            let Database {
+                statements, table, ..
+            } = &*database;
+            let run_as = Status::Processing;
+            insert::insert_alone(&mut connection, statements, &holder, &arrivals, run_as)
+                .await
+                .map(|entered| insertion(arrivals, entered))
+                .map_err(|error| failed(format!("events could not be stored in {table}"), error))
         })
-        .await?;
-        let entered = self.read(&rows, entered)?.into_iter().collect();
-        Ok(insertion(arrivals, entered))
+        .await
     }
 
     async fn claim(&self, holder: &Holder, due: Due, limit: u32) -> Result<Vec<Row>, Error> {
@@ -303,7 +322,10 @@ impl Inbox for SqliteInbox {
         holder: &Holder,
         settlements: &[Settlement],
     ) -> Result<Vec<Lease>, Error> {
-        let settle = batch::settle(&self.database.statements.settle, holder, settlements);
+        if self.settle_processed(settlements).await? {
+            return Ok(settlements.iter().map(|settled| settled.lease).collect());
+        }
+        let settle = settle::settle(&self.database.statements.settle, holder, settlements);
         let statement = settle.map_err(|error| self.unwritten(error))?;
         let what = "rows could not be settled";
         let rows = self.rows(&self.database.writer, what, statement).await?;

@@ -26,11 +26,6 @@ pub(super) fn record(row: &SqliteRow) -> Result<Record, sqlx::Error> {
     })
 }
 
-/// Reads the `id` of a row that has entered; the payload is as it came.
-pub(super) fn entered(row: &SqliteRow) -> Result<(Uuid, Option<String>), sqlx::Error> {
-    Ok((uuid(row, 0)?, None))
-}
-
 /// Reads `id, lock_token`.
 pub(super) fn lease(row: &SqliteRow) -> Result<Lease, sqlx::Error> {
     Ok(Lease {
@@ -39,7 +34,8 @@ pub(super) fn lease(row: &SqliteRow) -> Result<Lease, sqlx::Error> {
     })
 }
 
-fn uuid(row: &SqliteRow, index: usize) -> Result<Uuid, sqlx::Error> {
+/// Reads an id.
+pub(super) fn uuid(row: &SqliteRow, index: usize) -> Result<Uuid, sqlx::Error> {
     let text: &str = row.try_get(index)?;
     Uuid::parse_str(text).map_err(|error| sqlx::Error::Decode(error.into()))
 }

@@ -42,13 +42,16 @@ const COLUMNS: &str = "id, lock_token, event_id, stream_id, event_type, aggregat
 /// Every statement of an inbox.
 #[derive(Debug)]
 pub(super) struct Statements {
-    pub(super) insert: Sql,
+    /// From the fewest rows to the most.
+    inserts: [InsertSql; 3],
+    pub(super) made: Sql,
     pub(super) claim_now: Sql,
     pub(super) claim_later: Sql,
     pub(super) recover: Sql,
     pub(super) extend: Sql,
     pub(super) release: Sql,
     pub(super) settle: Sql,
+    pub(super) settle_processed: Sql,
     pub(super) amend: Sql,
     pub(super) backlog: Sql,
     pub(super) next_due: Sql,
@@ -68,13 +71,15 @@ impl Statements {
         let claim = |horizon: &str| sql(&CLAIM.replace("{horizon}", horizon));
         let settle = |from: &str| sql(&SETTLE.replace("{from}", from));
         Self {
-            insert: sql(INSERT),
+            inserts: [1, 10, 100].map(|rows| InsertSql::new(rows, table)),
+            made: sql(MADE),
             claim_now: claim("<= {sent}"),
             claim_later: claim("< 9223372036854775807"),
             recover: sql(RECOVER),
             extend: sql(EXTEND),
             release: sql(RELEASE),
             settle: settle("'processing'"),
+            settle_processed: sql(SETTLE_PROCESSED),
             amend: settle("'processed'"),
             backlog: sql(BACKLOG),
             next_due: sql(NEXT_DUE),
@@ -87,31 +92,66 @@ impl Statements {
             discard: sql(DISCARD),
         }
     }
+
+    /// The statement that takes so many rows with the fewest to spare, or else the most rows.
+    pub(super) fn insert(&self, rows: usize) -> &InsertSql {
+        let [fewest, some, most] = &self.inserts;
+        match rows {
+            _ if rows <= fewest.rows => fewest,
+            _ if rows <= some.rows => some,
+            _ => most,
+        }
+    }
 }
 
-/// `$1` the arrivals as a JSON array, `$2` consumer, `$3` holder, `$4` lease.
-/// `WHERE TRUE` keeps the parser from taking `ON` for a join's.
+/// An insert of a fixed number of rows: each number is compiled once by each connection.
+#[derive(Debug)]
+pub(super) struct InsertSql {
+    pub(super) sql: Sql,
+    /// How many rows it takes; those whose values are all null are left out.
+    pub(super) rows: usize,
+}
+
+impl InsertSql {
+    /// How many values a row has.
+    pub(super) const VALUES: usize = 15;
+
+    fn new(rows: usize, table: &Identifier) -> Self {
+        // Without names: the driver looks for each value's name among all of them.
+        let row = format!("({})", ["?"; Self::VALUES].join(", "));
+        let shared = rows * Self::VALUES;
+        let template = INSERT
+            .replace("{rows}", &vec![row; rows].join(", "))
+            .replace("{consumer}", &format!("${}", shared + 1))
+            .replace("{holder}", &format!("${}", shared + 2))
+            .replace("{lease}", &format!("${}", shared + 3));
+        Self {
+            sql: Sql::new(&template, table),
+            rows,
+        }
+    }
+}
+
+/// The values of its rows, then consumer, holder and lease.
 const INSERT: &str = "
     INSERT INTO {table} (
         id, event_id, stream_id, event_type, aggregate_id, correlation_id, causation_id,
         occurred_on, payload, headers, raw, status, max_retries, next_retry_at, error_message,
         consumer, received_at, processed_at, last_error_at, locked_by, locked_until, lock_token)
     SELECT
-        value ->> 'id', value ->> 'event_id', value ->> 'stream_id', value ->> 'event_type',
-        value ->> 'aggregate_id', value ->> 'correlation_id', value ->> 'causation_id',
-        value ->> 'occurred_on', value ->> 'payload', value ->> 'headers',
-        unhex(value ->> 'raw'), value ->> 'status', value ->> 'max_retries',
-        CASE WHEN value ->> 'is_parked' THEN 9223372036854775807 END,
-        value ->> 'error_message',
-        $2, {now},
-        CASE value ->> 'status' WHEN 'processed' THEN {now} END,
-        CASE value ->> 'status' WHEN 'dead_letter' THEN {now} END,
-        CASE value ->> 'status' WHEN 'processing' THEN $3 END,
-        CASE value ->> 'status' WHEN 'processing' THEN {now} + $4 END,
-        value ->> 'status' IN ('processing', 'processed')
-    FROM json_each($1) WHERE TRUE ORDER BY key
-    ON CONFLICT (consumer, event_id) DO NOTHING
-    RETURNING id";
+        column1, column2, column3, column4, column5, column6, column7, column8, column9, column10,
+        column11, column12, column13, column14, column15,
+        {consumer}, {now},
+        CASE column12 WHEN 'processed' THEN {now} END,
+        CASE column12 WHEN 'dead_letter' THEN {now} END,
+        CASE column12 WHEN 'processing' THEN {holder} END,
+        CASE column12 WHEN 'processing' THEN {now} + {lease} END,
+        column12 IN ('processing', 'processed')
+    FROM (VALUES {rows}) WHERE column1 IS NOT NULL
+    ON CONFLICT (consumer, event_id) DO NOTHING";
+
+/// `$1` the number of the last row that an insert has made, `$2` how many it made.
+const MADE: &str = "SELECT id FROM {table} WHERE rowid > $1 - $2 AND rowid <= $1";
 
 /// `$1` consumer, `$2` limit, `$3` holder, `$4` lease.
 const CLAIM: &str = "
@@ -165,6 +205,14 @@ const RELEASE: &str = "
         locked_by = NULL, locked_until = NULL, recovering = 0
     FROM (SELECT value ->> 'id' AS claimed, value ->> 'token' AS token FROM json_each($1))
     WHERE id = claimed AND lock_token = token AND status = 'processing'";
+
+/// `$1` the tokens by rows, as a JSON object.
+const SETTLE_PROCESSED: &str = "
+    UPDATE {table} SET
+        status = 'processed', processed_at = {now}, next_retry_at = NULL, error_message = NULL,
+        locked_by = NULL, locked_until = NULL, recovering = 0
+    FROM json_each($1) AS settled
+    WHERE {table}.id = settled.key AND lock_token = settled.value AND status = 'processing'";
 
 /// `$1` the settlements as a JSON array, `$2` holder, `$3` lease.
 const SETTLE: &str = "

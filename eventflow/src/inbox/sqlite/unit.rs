@@ -5,11 +5,13 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use sqlx::{Connection as _, Executor as _, Sqlite, SqliteConnection, pool::PoolConnection};
+use sqlx::{Connection as _, Sqlite, SqliteConnection, pool::PoolConnection};
 
 use super::{
-    Statements, batch,
-    row::{entered, lease},
+    Statements,
+    insert::insert,
+    row::lease,
+    settle::{settle, settle_processed},
 };
 use crate::inbox::{
     Arrival, Holder, Insertion, Lease, LossKind, Settlement, Status, Unit, UnitLost,
@@ -27,6 +29,8 @@ pub struct SqliteUnit {
     connection: PoolConnection<Sqlite>,
     statements: Arc<Statements>,
     guard: Arc<Guard>,
+    /// The savepoint of an attempt is set, and nothing was done since.
+    is_at_savepoint: bool,
     /// Committed, and fit for the pool.
     finished: bool,
 }
@@ -53,6 +57,7 @@ impl SqliteUnit {
             connection,
             statements,
             guard: Arc::default(),
+            is_at_savepoint: false,
             finished: false,
         };
         began.map_err(|error| lost("a unit of work could not begin", error))?;
@@ -77,7 +82,8 @@ impl SqliteUnit {
     }
 
     async fn run(&mut self, statement: &'static str, failed: &str) -> Result<(), UnitLost> {
-        match self.connection.execute(statement).await {
+        // Compiled once by each connection.
+        match sqlx::query(statement).execute(&mut *self.connection).await {
             Ok(_) => Ok(()),
             Err(error) => Err(lost(failed, error)),
         }
@@ -116,17 +122,22 @@ impl Unit for SqliteUnit {
     }
 
     async fn savepoint(&mut self) -> Result<(), UnitLost> {
-        self.run("SAVEPOINT eventflow_attempt", "an attempt could not begin")
-            .await
+        if !std::mem::take(&mut self.is_at_savepoint) {
+            self.run("SAVEPOINT eventflow_attempt", "an attempt could not begin")
+                .await?;
+        }
+        Ok(())
     }
 
+    /// Sets the next attempt's savepoint with it: each statement takes two threads' turns.
     async fn release(&mut self) -> Result<bool, UnitLost> {
         self.check()?;
         self.run(
-            "RELEASE SAVEPOINT eventflow_attempt",
+            "RELEASE SAVEPOINT eventflow_attempt; SAVEPOINT eventflow_attempt",
             "an attempt's transaction is gone; a handler must not end it",
         )
         .await?;
+        self.is_at_savepoint = true;
         Ok(true)
     }
 
@@ -147,12 +158,15 @@ impl Unit for SqliteUnit {
         holder: &Holder,
         arrivals: Vec<Arrival>,
     ) -> Result<Insertion, UnitLost> {
-        let failed = |error| lost("events could not be stored", error);
-        let insert = batch::insert(&self.statements, holder, &arrivals, Status::Processed);
-        let rows = insert.map_err(failed)?.fetch_all(&mut *self.connection);
-        let rows = rows.await.map_err(failed)?;
-        let entered = rows.iter().map(entered).collect::<Result<_, _>>();
-        Ok(insertion(arrivals, entered.map_err(failed)?))
+        let Self {
+            connection,
+            statements,
+            ..
+        } = self;
+        let entered = insert(connection, statements, holder, &arrivals, Status::Processed).await;
+        entered
+            .map(|entered| insertion(arrivals, entered))
+            .map_err(|error| lost("events could not be stored", error))
     }
 
     async fn settle(
@@ -161,7 +175,19 @@ impl Unit for SqliteUnit {
         settlements: &[Settlement],
     ) -> Result<Vec<Lease>, UnitLost> {
         let failed = |error| lost("rows could not be settled", error);
-        let settle = batch::settle(&self.statements.settle, holder, settlements).map_err(failed)?;
+        let statements = Arc::clone(&self.statements);
+        if let Some(settle) = settle_processed(&statements, settlements).map_err(failed)? {
+            self.savepoint().await?;
+            let done = settle
+                .execute(&mut *self.connection)
+                .await
+                .map_err(failed)?;
+            if usize::try_from(done.rows_affected()) == Ok(settlements.len()) {
+                return Ok(settlements.iter().map(|settled| settled.lease).collect());
+            }
+            self.rollback(false).await?;
+        }
+        let settle = settle(&statements.settle, holder, settlements).map_err(failed)?;
         settle
             .fetch_all(&mut *self.connection)
             .await
@@ -171,7 +197,7 @@ impl Unit for SqliteUnit {
 
     async fn amend(&mut self, holder: &Holder, settlements: &[Settlement]) -> Result<(), UnitLost> {
         let failed = |error| lost("rows could not be amended", error);
-        let amend = batch::settle(&self.statements.amend, holder, settlements).map_err(failed)?;
+        let amend = settle(&self.statements.amend, holder, settlements).map_err(failed)?;
         let amended = amend.fetch_all(&mut *self.connection).await;
         if amended.map_err(failed)?.len() == settlements.len() {
             Ok(())
