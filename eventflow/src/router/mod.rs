@@ -5,13 +5,17 @@
 
 mod builder;
 mod call;
+mod places;
 mod ready;
 mod reply;
 mod service;
 mod table;
 
 #[doc(hidden)]
-pub use self::call::{run, unknown};
+pub use self::{
+    call::{run, unknown},
+    places::Places,
+};
 pub use self::{
     builder::{HandlerFn, HandlerService, RouterBuilder},
     reply::{Handled, Reply},
