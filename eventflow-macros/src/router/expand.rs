@@ -173,12 +173,7 @@ impl Router {
         let unknown = if self.table.fallback.is_some() {
             expand_call(krate, self.table.handlers.len())
         } else {
-            quote! {
-                ::core::result::Result::Err(#krate::router::unknown(
-                    <Self as #krate::router::RouteTable>::NAME,
-                    &__delivery,
-                ))
-            }
+            quote!(#krate::router::unknown(&__delivery))
         };
         quote! {
             #[automatically_derived]
@@ -188,14 +183,13 @@ impl Router {
                 __State: ::core::marker::Send + ::core::marker::Sync + 'static,
                 #(#bounds)*
             {
-                async fn dispatch(
+                fn dispatch(
                     __delivery: #krate::Delivery<__Inbox>,
                     __state: #krate::__private::Arc<__State>,
-                ) -> ::core::result::Result<(), #krate::Failure> {
+                ) -> #krate::router::ResponseFuture<Self> {
                     match __PLACES.find(&__delivery.metadata().event_type) {
                         #(::core::option::Option::Some(#places) => #calls,)*
-                        // It is ignored.
-                        ::core::option::Option::Some(_) => ::core::result::Result::Ok(()),
+                        ::core::option::Option::Some(_) => #krate::router::ignored(),
                         ::core::option::Option::None => #unknown,
                     }
                 }
@@ -240,10 +234,10 @@ impl Router {
                 __Inbox: #krate::Inbox,
                 __State: ::core::marker::Send + ::core::marker::Sync + 'static,
             {
-                async fn dispatch(
+                fn dispatch(
                     _: #krate::Delivery<__Inbox>,
                     _: #krate::__private::Arc<__State>,
-                ) -> ::core::result::Result<(), #krate::Failure> {
+                ) -> #krate::router::ResponseFuture<Self> {
                     ::core::unreachable!()
                 }
             }
@@ -277,5 +271,5 @@ fn types(events: impl Iterator<Item = Ident>) -> Vec<Ident> {
 
 fn expand_call(krate: &CratePath, index: usize) -> TokenStream {
     let handler = names::handler(index, Span::mixed_site());
-    quote!(#krate::router::run::<#handler, __Inbox, __State>(__delivery, __state).await)
+    quote!(#krate::router::run::<#handler, __Inbox, __State, Self>(__delivery, __state))
 }

@@ -11,11 +11,6 @@ mod reply;
 mod service;
 mod table;
 
-#[doc(hidden)]
-pub use self::{
-    call::{run, unknown},
-    places::Places,
-};
 pub use self::{
     builder::{HandlerFn, HandlerService, RouterBuilder},
     reply::{Handled, Reply},
@@ -23,5 +18,10 @@ pub use self::{
     table::{
         Calls, CoveredBy, HandlerAt, HandlerRoute, Handles, Ignored, Route, RouteTable, Routes,
     },
+};
+#[doc(hidden)]
+pub use self::{
+    call::{ignored, run, unknown},
+    places::Places,
 };
 pub(crate) use self::{ready::NotReady, table::PLAIN};
