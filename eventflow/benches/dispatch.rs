@@ -5,8 +5,9 @@
 //! payload in it, which `decode` does alone, so dispatch is the one less the other.
 //!
 //! Where there are more than ten, ten of them are called in turn, spread over the table: the
-//! processor would guess one event alone, whatever the table is like. The others have no fields, so
-//! that the compiler is done with them soon.
+//! processor would guess one event alone, whatever the table is like. All ten hold the same struct,
+//! whose decoding is no part of what is measured. The others have no fields, so that the compiler
+//! is done with them soon.
 
 use std::{
     hint::black_box,
@@ -24,6 +25,15 @@ fn main() {
     divan::main();
 }
 
+/// What the events hold that are called.
+#[derive(Serialize, Deserialize)]
+struct Order {
+    order_id: Uuid,
+    sku: String,
+    quantity: u32,
+    note: Option<String>,
+}
+
 /// A router of events, which calls those in brackets.
 macro_rules! router {
     ($module:ident: $([$called:ident] $($event:ident)*)*) => {
@@ -32,13 +42,7 @@ macro_rules! router {
 
             $(
                 #[derive(Serialize, Deserialize, Event)]
-                pub(super) struct $called {
-                    #[event(aggregate_id)]
-                    order_id: Uuid,
-                    sku: String,
-                    quantity: u32,
-                    note: Option<String>,
-                }
+                pub(super) struct $called(Order);
 
                 $(
                     #[derive(Event)]
@@ -228,13 +232,14 @@ fn call<R: RouteTable>(
         .map(|event_type| delivery(event_type))
         .collect();
     let mut deliveries = deliveries.iter().cycle();
-    bencher.bench_local(|| {
-        let delivery = deliveries.next().expect("there is one at least");
-        assert!(router.poll_ready(&mut context).is_ready());
-        let mut handling = router.call(black_box(delivery.clone()));
-        let answer = handling.as_mut().poll(&mut context);
-        assert!(matches!(answer, Poll::Ready(Ok(_))));
-    });
+    bencher
+        .with_inputs(|| deliveries.next().cloned().expect("there is one at least"))
+        .bench_local_values(|delivery| {
+            assert!(router.poll_ready(&mut context).is_ready());
+            let mut handling = router.call(delivery);
+            let answer = handling.as_mut().poll(&mut context);
+            assert!(matches!(answer, Poll::Ready(Ok(_))));
+        });
 }
 
 fn delivery(event_type: &str) -> Delivery<SqliteInbox> {
