@@ -5,6 +5,8 @@
 //! only takes its event, and the settlement. The larger part is SQLite and its driver; what is
 //! left when the handler or the parser gets faster shows here.
 
+#![expect(clippy::expect_used, reason = "a bench that cannot be set up fails")]
+
 use std::hint::black_box;
 
 use divan::{Bencher, counter::ItemsCount};
@@ -17,7 +19,7 @@ fn main() {
 const EVENTS: usize = 1000;
 
 #[derive(Serialize, Deserialize, Event)]
-struct OrderCreated {
+pub(crate) struct OrderCreated {
     #[event(aggregate_id)]
     order_id: Uuid,
     sku: String,
@@ -41,7 +43,7 @@ async fn with_transaction(event: OrderCreated, tx: &mut SqliteConnection) {
 }
 
 #[router(events = OrderEvents, handlers(without_transaction))]
-struct Concurrent;
+pub(crate) struct Concurrent;
 
 #[router(events = OrderEvents, handlers(with_transaction))]
 struct Transactional;
@@ -103,7 +105,7 @@ async fn filled() -> (MemoryStream, SqliteInbox) {
     (stream, inbox)
 }
 
-fn order() -> Envelope {
+pub(crate) fn order() -> Envelope {
     let order = OrderCreated {
         order_id: Uuid::now_v7(),
         sku: "tea-earl-grey-loose-leaf-250g".to_owned(),

@@ -9,6 +9,8 @@
 //! whose decoding is no part of what is measured. The others have no fields, so that the compiler
 //! is done with them soon.
 
+#![expect(clippy::expect_used, reason = "a bench that cannot be set up fails")]
+
 use std::{
     hint::black_box,
     task::{Context, Poll, Waker},
@@ -27,7 +29,7 @@ fn main() {
 
 /// What the events hold that are called.
 #[derive(Serialize, Deserialize)]
-struct Order {
+struct Contents {
     order_id: Uuid,
     sku: String,
     quantity: u32,
@@ -42,7 +44,7 @@ macro_rules! router {
 
             $(
                 #[derive(Serialize, Deserialize, Event)]
-                pub(super) struct $called(Order);
+                pub(super) struct $called(Contents);
 
                 $(
                     #[derive(Event)]
