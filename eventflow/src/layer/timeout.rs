@@ -17,7 +17,7 @@ use crate::handler::Failure;
 
 /// A call was cut: it took longer than its timeout.
 ///
-/// A call that never yields cannot be cut: only what awaits can.
+/// A call that never yields cannot be cut: only what awaits can. Its time begins when it first does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimedOut {
     after: Duration,
