@@ -1,4 +1,5 @@
-//! The table as code: one `match` on the event's type, and bounds that check it whole.
+//! The table as code: the places of the event types, one `match` on the place, and bounds that check
+//! it whole.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
@@ -129,39 +130,33 @@ impl Router {
     fn expand_route_table(&self) -> TokenStream {
         let (krate, ident) = (self.krate(), self.ident());
         let name = ident.unraw().to_string();
-        let event_names = types(self.handled());
-        let ignored = types(self.ignored());
-        let event_types = if self.table.fallback.is_some() {
+        let handlers = self.table.handlers.len();
+        let event_types = types(self.handled().chain(self.ignored()));
+        // So many that half of them are free.
+        let slots = (event_types.len() * 2).next_power_of_two();
+        let known = if self.table.fallback.is_some() {
             quote!(::core::option::Option::None)
         } else {
-            quote!(::core::option::Option::Some(&[#(#event_names,)* #(#ignored,)*]))
+            quote!(::core::option::Option::Some(__TYPES))
         };
-        let routes = (0..self.table.handlers.len()).map(|index| expand_route(krate, index));
         let all = self.table.handlers_and_fallback().map(|(index, path)| {
             let handler = names::handler(index, at(path));
             quote!(#krate::router::HandlerRoute::of::<#handler>(#index))
         });
-        let unknown = if self.table.fallback.is_some() {
-            expand_route(krate, self.table.handlers.len())
-        } else {
-            quote!(#krate::router::Route::Unknown)
-        };
         quote! {
+            const __TYPES: &'static [&'static ::core::primitive::str] = &[#(#event_types),*];
+            static __PLACES: #krate::router::Places<#slots> = #krate::router::Places::of(__TYPES);
+
             #[automatically_derived]
             impl #krate::router::RouteTable for #ident {
                 const NAME: &'static ::core::primitive::str = #name;
                 const EVENT_TYPES: ::core::option::Option<
                     &'static [&'static ::core::primitive::str],
-                > = #event_types;
+                > = #known;
                 const HANDLERS: &'static [#krate::router::HandlerRoute] = &[#(#all),*];
 
-                #[allow(unreachable_patterns, reason = "two equal names are an error of the set")]
                 fn route(__event_type: &::core::primitive::str) -> #krate::router::Route {
-                    match __event_type {
-                        #(#event_names => #routes,)*
-                        #(#ignored => #krate::router::Route::Ignored,)*
-                        _ => #unknown,
-                    }
+                    #krate::router::Route::at::<Self>(__PLACES.find(__event_type), #handlers)
                 }
             }
         }
@@ -173,17 +168,12 @@ impl Router {
             let handler = names::handler(index, at(path));
             quote_spanned! {at(path)=> #handler: #krate::handler::Handle<__Inbox, __State>, }
         });
-        let (handled, ignored) = (types(self.handled()), types(self.ignored()));
+        let places = 0..self.table.handlers.len();
         let calls = (0..self.table.handlers.len()).map(|index| expand_call(krate, index));
         let unknown = if self.table.fallback.is_some() {
             expand_call(krate, self.table.handlers.len())
         } else {
-            quote! {
-                ::core::result::Result::Err(#krate::router::unknown(
-                    <Self as #krate::router::RouteTable>::NAME,
-                    &__delivery,
-                ))
-            }
+            quote!(#krate::router::unknown(&__delivery))
         };
         quote! {
             #[automatically_derived]
@@ -193,15 +183,14 @@ impl Router {
                 __State: ::core::marker::Send + ::core::marker::Sync + 'static,
                 #(#bounds)*
             {
-                #[allow(unreachable_patterns, reason = "two equal names are an error of the set")]
-                async fn dispatch(
+                fn dispatch(
                     __delivery: #krate::Delivery<__Inbox>,
                     __state: #krate::__private::Arc<__State>,
-                ) -> ::core::result::Result<(), #krate::Failure> {
-                    match __delivery.metadata().event_type.as_str() {
-                        #(#handled => #calls,)*
-                        #(#ignored => ::core::result::Result::Ok(()),)*
-                        _ => #unknown,
+                ) -> #krate::router::ResponseFuture<Self> {
+                    match __PLACES.find(&__delivery.metadata().event_type) {
+                        #(::core::option::Option::Some(#places) => #calls,)*
+                        ::core::option::Option::Some(_) => #krate::router::ignored(),
+                        ::core::option::Option::None => #unknown,
                     }
                 }
             }
@@ -245,10 +234,10 @@ impl Router {
                 __Inbox: #krate::Inbox,
                 __State: ::core::marker::Send + ::core::marker::Sync + 'static,
             {
-                async fn dispatch(
+                fn dispatch(
                     _: #krate::Delivery<__Inbox>,
                     _: #krate::__private::Arc<__State>,
-                ) -> ::core::result::Result<(), #krate::Failure> {
+                ) -> #krate::router::ResponseFuture<Self> {
                     ::core::unreachable!()
                 }
             }
@@ -280,11 +269,7 @@ fn types(events: impl Iterator<Item = Ident>) -> Vec<Ident> {
     events.map(|event| names::event_type(&event)).collect()
 }
 
-fn expand_route(krate: &CratePath, index: usize) -> TokenStream {
-    quote!(#krate::router::Route::at::<Self>(#index))
-}
-
 fn expand_call(krate: &CratePath, index: usize) -> TokenStream {
     let handler = names::handler(index, Span::mixed_site());
-    quote!(#krate::router::run::<#handler, __Inbox, __State>(__delivery, __state).await)
+    quote!(#krate::router::run::<#handler, __Inbox, __State, Self>(__delivery, __state))
 }

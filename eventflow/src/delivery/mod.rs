@@ -151,16 +151,8 @@ impl<I: Inbox> Delivery<I> {
         self.inner.waiting.load(Ordering::Acquire)
     }
 
-    /// Starts one call of a handler: with the transaction, from a clean savepoint, if it takes
-    /// one.
-    pub(crate) async fn start_call(&self, transactional: bool) -> Result<Transaction<I>, Failure> {
-        if !transactional {
-            return Ok(Transaction {
-                place: None,
-                follows_handler: false,
-                loan: Arc::clone(&self.inner.slot.loan),
-            });
-        }
+    /// Starts one call of a handler that takes the transaction, from a clean savepoint.
+    pub(crate) async fn start_call(&self) -> Result<Transaction<I>, Failure> {
         let mut transaction = self.lend().await?;
         let Some(Place::Open {
             unit,
@@ -194,7 +186,7 @@ impl<I: Inbox> Delivery<I> {
         Ok(Transaction {
             place: Some(place),
             follows_handler: false,
-            loan,
+            loan: Some(loan),
         })
     }
 }
@@ -223,13 +215,14 @@ pub struct Transaction<I: Inbox> {
     place: Option<OwnedMutexGuard<Place<I::Unit>>>,
     /// It goes on from the writes of a handler that succeeded.
     follows_handler: bool,
-    loan: Arc<Loan>,
+    loan: Option<Arc<Loan>>,
 }
 
 /// Closes the connection at once if the consumer no longer waits for it.
 impl<I: Inbox> Drop for Transaction<I> {
     fn drop(&mut self) {
-        if self.loan.is_over()
+        if let Some(loan) = &self.loan
+            && loan.is_over()
             && let Some(place) = self.place.as_deref_mut()
         {
             *place = Place::Vacant;
@@ -238,6 +231,15 @@ impl<I: Inbox> Drop for Transaction<I> {
 }
 
 impl<I: Inbox> Transaction<I> {
+    /// What a handler gets that takes none.
+    pub(crate) const fn none() -> Self {
+        Self {
+            place: None,
+            follows_handler: false,
+            loan: None,
+        }
+    }
+
     /// The connection inside the transaction.
     ///
     /// # Errors
@@ -252,7 +254,7 @@ impl<I: Inbox> Transaction<I> {
     /// Keeps the writes, when the consumer gets `Ok` for this delivery.
     ///
     /// Dropped without this, the transaction takes them back.
-    pub fn keep(self) {
+    pub fn keep(mut self) {
         // A handler that is called once more takes these back with its own.
         let kept = if self.follows_handler {
             Writes::Handled
@@ -263,7 +265,7 @@ impl<I: Inbox> Transaction<I> {
     }
 
     /// Notes how a handler's call ended, so that the writes of a failed one are rolled back.
-    pub(crate) fn end_call(self, succeeded: bool) {
+    pub(crate) fn end_call(&mut self, succeeded: bool) {
         self.end(if succeeded {
             Writes::Handled
         } else {
@@ -271,7 +273,7 @@ impl<I: Inbox> Transaction<I> {
         });
     }
 
-    fn end(mut self, how: Writes) {
+    fn end(&mut self, how: Writes) {
         if let Some(Place::Open { writes, .. }) = self.place.as_deref_mut() {
             *writes = how;
         }

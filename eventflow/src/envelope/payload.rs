@@ -42,6 +42,13 @@ impl Payload {
     /// If the text is not what `T` expects; the error names the JSON path.
     pub fn decode<T: DeserializeOwned>(&self, event_type: &str) -> Result<T, DecodeError> {
         let mut reader = serde_json::Deserializer::from_str(&self.0);
+        // Keeping track of the path takes as long as reading: it is done for what has no value.
+        T::deserialize(&mut reader).or_else(|_| self.decode_with_path(event_type))
+    }
+
+    #[cold]
+    fn decode_with_path<T: DeserializeOwned>(&self, event_type: &str) -> Result<T, DecodeError> {
+        let mut reader = serde_json::Deserializer::from_str(&self.0);
         serde_path_to_error::deserialize(&mut reader).map_err(|error| DecodeError {
             event_type: event_type.to_owned(),
             path: error.path().to_string(),

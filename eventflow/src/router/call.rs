@@ -1,62 +1,72 @@
 //! One handler's call; called by generated code.
 
-use std::sync::Arc;
+use std::{future::ready, pin::pin, sync::Arc};
 
 use tower::ServiceExt;
 
+use super::{Handled, ResponseFuture, RouteTable};
 use crate::{
-    delivery::Delivery,
+    delivery::{Delivery, Transaction},
     handler::{Failure, Handle},
     inbox::Inbox,
-    layer::{retry::RetryPolicy, timeout::TimedOut},
+    layer::{retry::RetryPolicy, timeout::within},
 };
 
 /// Runs one handler: its immediate retries around its timeout around the call. Called by generated
 /// code.
 ///
-/// # Errors
-/// What the handler answered, or that it was cut.
+/// Each handler's future is boxed by itself, so that an event takes no more memory than its own
+/// handler needs.
 #[doc(hidden)]
-pub async fn run<H, I, S>(delivery: Delivery<I>, state: Arc<S>) -> Result<(), Failure>
+pub fn run<H, I, S, R>(delivery: Delivery<I>, state: Arc<S>) -> ResponseFuture<R>
 where
     H: Handle<I, S>,
     I: Inbox,
     S: Send + Sync + 'static,
+    R: 'static,
 {
     let Some(retry) = H::RETRY else {
-        return call_once::<H, I, S>(&delivery, &state).await;
+        return Box::pin(call_once::<H, I, S, R>(delivery, state));
     };
     let call = tower::service_fn(move |delivery: Delivery<I>| {
-        let state = Arc::clone(&state);
-        async move { call_once::<H, I, S>(&delivery, &state).await }
+        call_once::<H, I, S, R>(delivery, Arc::clone(&state))
     });
-    tower::retry::Retry::new(RetryPolicy::new(retry), call)
-        .oneshot(delivery)
-        .await
+    let calls = tower::retry::Retry::new(RetryPolicy::new(retry), call);
+    Box::pin(calls.oneshot(delivery))
 }
 
-/// The time begins when the handler does: waiting for the transaction does not use it up.
-async fn call_once<H, I, S>(delivery: &Delivery<I>, state: &S) -> Result<(), Failure>
+/// Waiting for the transaction does not use up the handler's time.
+async fn call_once<H, I, S, R>(delivery: Delivery<I>, state: Arc<S>) -> Result<Handled<R>, Failure>
 where
     H: Handle<I, S>,
     I: Inbox,
 {
     let after = H::TIMEOUT.unwrap_or_else(|| delivery.handler_timeout());
-    let mut transaction = delivery.start_call(H::TRANSACTIONAL).await?;
-    let handling = H::handle(delivery, state, &mut transaction);
-    let Ok(result) = tokio::time::timeout(after, handling).await else {
-        // Dropped as it is: what the handler was doing may still run at the server.
-        return Err(Failure::retry(TimedOut::new(after)));
+    let mut transaction = if H::TRANSACTIONAL {
+        delivery.start_call().await?
+    } else {
+        Transaction::none()
     };
+    // Dropped as it is if it is cut: what the handler was doing may still run at the server.
+    let result = within(after, pin!(H::handle(&delivery, &state, &mut transaction)))
+        .await
+        .map_err(Failure::retry)?;
     transaction.end_call(result.is_ok());
-    result
+    result.map(|()| Handled::new())
+}
+
+/// The router was told to ignore the event. Called by generated code.
+#[doc(hidden)]
+pub fn ignored<R: 'static>() -> ResponseFuture<R> {
+    Box::pin(ready(Ok(Handled::new())))
 }
 
 /// The router does not know the event's type. Called by generated code.
 #[doc(hidden)]
-pub fn unknown<I: Inbox>(router: &str, delivery: &Delivery<I>) -> Failure {
+pub fn unknown<R: RouteTable, I: Inbox>(delivery: &Delivery<I>) -> ResponseFuture<R> {
     let event_type = &delivery.metadata().event_type;
-    Failure::dead_letter(format!(
-        "router `{router}` has no handler for events of type `{event_type}`"
-    ))
+    Box::pin(ready(Err(Failure::dead_letter(format!(
+        "router `{}` has no handler for events of type `{event_type}`",
+        R::NAME
+    )))))
 }

@@ -5,13 +5,12 @@
 
 mod builder;
 mod call;
+mod places;
 mod ready;
 mod reply;
 mod service;
 mod table;
 
-#[doc(hidden)]
-pub use self::call::{run, unknown};
 pub use self::{
     builder::{HandlerFn, HandlerService, RouterBuilder},
     reply::{Handled, Reply},
@@ -19,5 +18,10 @@ pub use self::{
     table::{
         Calls, CoveredBy, HandlerAt, HandlerRoute, Handles, Ignored, Route, RouteTable, Routes,
     },
+};
+#[doc(hidden)]
+pub use self::{
+    call::{ignored, run, unknown},
+    places::Places,
 };
 pub(crate) use self::{ready::NotReady, table::PLAIN};

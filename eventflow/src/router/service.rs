@@ -14,12 +14,9 @@ use crate::{delivery::Delivery, handler::Failure, inbox::Inbox};
 
 /// The table's handlers can run over the inbox `I` with the state `S`; implemented by
 /// `#[router]`.
-pub trait Dispatch<I: Inbox, S>: RouteTable {
+pub trait Dispatch<I: Inbox, S>: RouteTable + Sized {
     /// Runs the handler of the delivery's event type.
-    fn dispatch(
-        delivery: Delivery<I>,
-        state: Arc<S>,
-    ) -> impl Future<Output = Result<(), Failure>> + Send;
+    fn dispatch(delivery: Delivery<I>, state: Arc<S>) -> ResponseFuture<Self>;
 }
 
 /// An inbox that every handler of the router `R` can run over, with the state `S`: the same as
@@ -39,10 +36,7 @@ where
     S: Send + Sync + 'static,
 {
     fn run(delivery: Delivery<I>, state: Arc<S>) -> ResponseFuture<R> {
-        Box::pin(async move {
-            R::dispatch(delivery, state).await?;
-            Ok(Handled::new())
-        })
+        R::dispatch(delivery, state)
     }
 }
 

@@ -17,12 +17,16 @@ pub enum Route {
 }
 
 impl Route {
-    /// The route to the handler at this place of a table. Called by generated code.
+    /// The route of the event type at this place among those that a table names, of which so many
+    /// are handled. What has no place goes to the fallback, if there is one. Called by generated code.
     #[doc(hidden)]
-    pub fn at<R: RouteTable>(index: usize) -> Self {
-        R::HANDLERS
-            .get(index)
-            .map_or(Self::Unknown, |route| Self::Handler(*route))
+    pub fn at<R: RouteTable>(place: Option<usize>, handled: usize) -> Self {
+        match place {
+            Some(place) if place >= handled => Self::Ignored,
+            _ => R::HANDLERS
+                .get(place.unwrap_or(handled))
+                .map_or(Self::Unknown, |route| Self::Handler(*route)),
+        }
     }
 }
 

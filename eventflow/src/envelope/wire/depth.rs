@@ -6,25 +6,34 @@
 /// own is safe on what passes.
 pub(super) fn nests_within(text: &str, limit: usize) -> bool {
     let mut depth = 0_usize;
-    let mut in_string = false;
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
+    let mut rest = text.as_bytes();
+    while let Some((byte, after)) = rest.split_first() {
+        rest = after;
         match byte {
-            b'"' => in_string = !in_string,
-            b'\\' if in_string => {
-                bytes.next();
-            }
-            b'{' | b'[' if !in_string => {
+            b'"' => rest = after_string(after),
+            b'{' | b'[' => {
                 depth += 1;
                 if depth > limit {
                     return false;
                 }
             }
-            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            b'}' | b']' => depth = depth.saturating_sub(1),
             _ => {}
         }
     }
     true
+}
+
+/// What follows the string that has begun.
+fn after_string(mut rest: &[u8]) -> &[u8] {
+    while let Some(end) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\')) {
+        let (escaped, after) = (rest.get(end) == Some(&b'\\'), end + 1);
+        rest = rest.get(after + usize::from(escaped)..).unwrap_or_default();
+        if !escaped {
+            return rest;
+        }
+    }
+    &[]
 }
 
 #[cfg(test)]

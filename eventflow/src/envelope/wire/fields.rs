@@ -1,5 +1,7 @@
 //! The checks of single fields, the same for both styles and for both directions.
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, Datelike, Utc};
 use uuid::Uuid;
 
@@ -55,13 +57,13 @@ pub(super) fn check_event_id(text: &str) -> Result<(), Malformed> {
 /// An empty id is no id: the flattened style cannot write `null`.
 pub(super) fn optional_id(
     field: &'static str,
-    text: Option<String>,
+    text: Option<Cow<'_, str>>,
 ) -> Result<Option<String>, Malformed> {
     let Some(text) = text.filter(|text| !text.is_empty()) else {
         return Ok(None);
     };
     check_text(field, &text, MAX_ID_CHARS)?;
-    Ok(Some(text))
+    Ok(Some(text.into_owned()))
 }
 
 pub(super) fn uuid(field: &'static str, text: &str) -> Result<Uuid, Malformed> {

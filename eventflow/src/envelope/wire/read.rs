@@ -1,6 +1,6 @@
 //! From an entry to an envelope.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use serde::{
     Deserialize, Deserializer,
@@ -62,8 +62,8 @@ pub fn read(entry: &Entry, limits: Limits) -> Result<Envelope, Malformed> {
     let traceparent = members.traceparent(entry);
 
     let metadata = Metadata {
-        event_id,
-        event_type,
+        event_id: event_id.into_owned(),
+        event_type: event_type.into_owned(),
         aggregate_id,
         occurred_on,
         correlation_id,
@@ -90,7 +90,7 @@ pub(crate) fn event_type_hint(entry: &Entry) -> Option<String> {
     let inside = field(entry, "data").ok().flatten().and_then(of_data);
     let name = match inside {
         Some(name) => name,
-        None => field(entry, "event_type").ok()??.to_owned(),
+        None => field(entry, "event_type").ok()??.into(),
     };
     let cut: String = name.chars().take(MAX_TYPE_CHARS).collect();
     Some(cut).filter(|name| check_required_text("event_type", name, MAX_TYPE_CHARS).is_ok())
@@ -194,13 +194,16 @@ impl<'a> Members<'a> {
         self.values.get_mut(place)?.take()
     }
 
-    fn optional(&mut self, name: &'static str) -> Result<Option<String>, Malformed> {
+    fn optional(&mut self, name: &'static str) -> Result<Option<Cow<'a, str>>, Malformed> {
         match self.take(name) {
             None => Ok(None),
-            Some(Member::Text(text)) => Ok(Some(text.to_owned())),
+            Some(Member::Text(text)) => Ok(Some(text.into())),
             Some(Member::Json(json)) => match json_kind(json) {
                 Kind::Null => Ok(None),
+                // What holds no escape can be borrowed.
                 Kind::String => serde_json::from_str(json)
+                    .map(Cow::Borrowed)
+                    .or_else(|_| serde_json::from_str(json).map(Cow::Owned))
                     .map(Some)
                     .map_err(|_| Malformed::field(name, "holds an escape that is no character")),
                 other => Err(Malformed::field(name, format!("is {other}, not a string"))),
@@ -208,7 +211,7 @@ impl<'a> Members<'a> {
         }
     }
 
-    fn required(&mut self, name: &'static str) -> Result<String, Malformed> {
+    fn required(&mut self, name: &'static str) -> Result<Cow<'a, str>, Malformed> {
         self.optional(name)?
             .ok_or_else(|| Malformed::field(name, "is missing"))
     }
@@ -254,7 +257,7 @@ impl<'a> Members<'a> {
                 "the entry's traceparent is no W3C trace context; leaving it out",
             );
         }
-        valid
+        valid.map(Cow::into_owned)
     }
 }
 
