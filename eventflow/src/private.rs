@@ -199,16 +199,26 @@ impl<H> InputOf<false> for H {
 /// The event of a handler; one that takes none gets [`NoEvent`].
 pub trait EventOf<const IS_EVENT: bool> {
     type Event;
-    const TYPE: &'static str;
 }
 
 impl<H: Handler<Event: Event>> EventOf<true> for H {
     type Event = H::Event;
-    const TYPE: &'static str = <H::Event as Event>::TYPE;
 }
 
 impl<H> EventOf<false> for H {
     type Event = NoEvent<H>;
+}
+
+/// The name on the wire of what [`EventOf`] answers.
+pub trait EventType {
+    const TYPE: &'static str;
+}
+
+impl<E: Event> EventType for E {
+    const TYPE: &'static str = E::TYPE;
+}
+
+impl<H> EventType for NoEvent<H> {
     const TYPE: &'static str = "";
 }
 

@@ -1,4 +1,4 @@
-//! One handler's call; called by generated code.
+//! One handler's call.
 
 use std::sync::Arc;
 
@@ -11,13 +11,11 @@ use crate::{
     layer::{retry::RetryPolicy, timeout::TimedOut},
 };
 
-/// Runs one handler: its immediate retries around its timeout around the call. Called by generated
-/// code.
+/// Runs one handler: its immediate retries around its timeout around the call.
 ///
 /// # Errors
 /// What the handler answered, or that it was cut.
-#[doc(hidden)]
-pub async fn run<H, I, S>(delivery: Delivery<I>, state: Arc<S>) -> Result<(), Failure>
+pub(super) async fn run<H, I, S>(delivery: Delivery<I>, state: Arc<S>) -> Result<(), Failure>
 where
     H: Handle<I, S>,
     I: Inbox,
@@ -52,9 +50,8 @@ where
     result
 }
 
-/// The router does not know the event's type. Called by generated code.
-#[doc(hidden)]
-pub fn unknown<I: Inbox>(router: &str, delivery: &Delivery<I>) -> Failure {
+/// The router does not know the event's type.
+pub(super) fn unknown<I: Inbox>(router: &str, delivery: &Delivery<I>) -> Failure {
     let event_type = &delivery.metadata().event_type;
     Failure::dead_letter(format!(
         "router `{router}` has no handler for events of type `{event_type}`"

@@ -5,13 +5,14 @@
 
 mod builder;
 mod call;
+mod dispatch;
 mod ready;
 mod reply;
 mod service;
 mod table;
 
 #[doc(hidden)]
-pub use self::call::{run, unknown};
+pub use self::dispatch::{Groups, HandleAll, dispatch};
 pub use self::{
     builder::{HandlerFn, HandlerService, RouterBuilder},
     reply::{Handled, Reply},

@@ -16,16 +16,6 @@ pub enum Route {
     Unknown,
 }
 
-impl Route {
-    /// The route to the handler at this place of a table. Called by generated code.
-    #[doc(hidden)]
-    pub fn at<R: RouteTable>(index: usize) -> Self {
-        R::HANDLERS
-            .get(index)
-            .map_or(Self::Unknown, |route| Self::Handler(*route))
-    }
-}
-
 /// How a handler runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -128,14 +118,37 @@ pub trait RouteTable: Send + Sync + 'static {
     /// The router's name.
     const NAME: &'static str;
 
+    /// The types that the table names: of its handlers, in their order, and then those that it
+    /// ignores.
+    const NAMED_TYPES: &'static [&'static str];
+
+    /// Whether there is a handler for every other type; it is the last of them.
+    const FALLBACK: bool;
+
     /// The types that are handled or ignored; `None` is every type, by a fallback.
-    const EVENT_TYPES: Option<&'static [&'static str]>;
+    const EVENT_TYPES: Option<&'static [&'static str]> = if Self::FALLBACK {
+        None
+    } else {
+        Some(Self::NAMED_TYPES)
+    };
 
     /// The handlers, the fallback among them.
     const HANDLERS: &'static [HandlerRoute];
 
     /// What becomes of events of this type.
-    fn route(event_type: &str) -> Route;
+    fn route(event_type: &str) -> Route {
+        let mut names = Self::NAMED_TYPES.iter();
+        let (handlers, fallback) = match Self::HANDLERS.split_last() {
+            Some((fallback, handlers)) if Self::FALLBACK => (handlers, Some(fallback)),
+            _ => (Self::HANDLERS, None),
+        };
+        match names.position(|name| *name == event_type) {
+            Some(place) => handlers
+                .get(place)
+                .map_or(Route::Ignored, |route| Route::Handler(*route)),
+            None => fallback.map_or(Route::Unknown, |route| Route::Handler(*route)),
+        }
+    }
 }
 
 /// The router says what to do with the event `E`: handle it, or ignore it.
