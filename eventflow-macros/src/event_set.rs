@@ -1,8 +1,8 @@
 //! `#[derive(EventSet)]`: a closed set of events.
 
-use proc_macro2::{Ident, TokenStream};
+use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
-use syn::{Data, DeriveInput, Fields, LitStr, Type, Variant, ext::IdentExt};
+use syn::{Data, DeriveInput, Fields, Type, Variant, ext::IdentExt};
 
 use crate::{
     crate_path::CratePath,
@@ -86,24 +86,23 @@ impl<'a> EventSet<'a> {
         let Self { krate, ident, .. } = self;
         let events: Vec<Ident> = self.events().map(|(name, _)| name).collect();
         let variants = self.variants.iter().map(|(variant, _)| variant);
+        let places = 0..self.variants.len();
         quote! {
             #[automatically_derived]
             impl #krate::EventSet for #ident {
                 const TYPES: &'static [&'static ::core::primitive::str] =
                     &[#(<#events as #krate::Event>::TYPE),*];
 
-                #[allow(unreachable_patterns, reason = "two equal names are an error of their own")]
                 fn decode(
                     __envelope: &#krate::Envelope,
                 ) -> ::core::result::Result<Self, #krate::DecodeError> {
-                    match __envelope.metadata().event_type.as_str() {
-                        #(<#events as #krate::Event>::TYPE => {
-                            <#events as #krate::Event>::decode(__envelope.payload())
-                                .map(Self::#variants)
+                    match #krate::__private::place_in::<Self>(__envelope) {
+                        #(::core::option::Option::Some(#places) => {
+                            #krate::__private::decode_into::<#events, Self>(__envelope, Self::#variants)
                         })*
-                        __other => ::core::result::Result::Err(
-                            #krate::DecodeError::unknown_type(__other)
-                        ),
+                        _ => ::core::result::Result::Err(#krate::DecodeError::unknown_type(
+                            &__envelope.metadata().event_type,
+                        )),
                     }
                 }
             }
@@ -140,24 +139,28 @@ impl<'a> EventSet<'a> {
     }
 
     /// One assertion per event, at its type, that no event before it has its name on the wire.
+    /// They share one constant, for the compiler is slow on many; what they look up is found once.
     fn expand_unique_names(&self) -> TokenStream {
         let Self { krate, ident, .. } = self;
         let name = ident.unraw().to_string();
+        let (count, first) = (self.variants.len(), format_ident!("__Event0"));
+        let unique = Ident::new("__unique", Span::mixed_site());
         let names = self.events().map(|(event, ty)| {
             let spelled = spelling::of(ty);
             quote!((#spelled, <#event as #krate::Event>::TYPE))
         });
         let assertions = self.events().enumerate().skip(1).map(|(index, (_, ty))| {
-            let krate = moved(krate, at(ty));
-            let (name, set) = (LitStr::new(&name, at(ty)), moved(ident, at(ty)));
-            quote_spanned! {at(ty)=>
-                const _: () =
-                    #krate::__private::assert_unique_name::<#set, #ty>(#name, &__EVENTS, #index);
-            }
+            let unique = Ident::new("__unique", at(ty));
+            quote_spanned!(at(ty)=> #unique.assert(#index);)
         });
         quote! {
-            const __EVENTS: &[(&::core::primitive::str, &::core::primitive::str)] = &[#(#names),*];
-            #(#assertions)*
+            const _: () = {
+                let __names: [(&::core::primitive::str, &::core::primitive::str); #count] =
+                    [#(#names),*];
+                let #unique =
+                    #krate::__private::UniqueNames::of::<#ident, #first>(#name, &__names);
+                #(#assertions)*
+            };
         }
     }
 
@@ -167,9 +170,7 @@ impl<'a> EventSet<'a> {
         let variants = self.variants.iter().map(|(variant, _)| variant);
         quote! {
             const _: fn(&#ident) = |__set| match __set {
-                #(#ident::#variants(__event) => {
-                    let _ = __event;
-                })*
+                #(#ident::#variants(__event) => {})*
             };
         }
     }

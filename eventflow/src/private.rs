@@ -10,7 +10,7 @@ use std::{error::Error, marker::PhantomData};
 use serde::{Serialize, de::DeserializeOwned};
 pub use uuid::Uuid;
 
-pub use crate::unique_name::assert_unique_name;
+pub use crate::unique_name::UniqueNames;
 use crate::{
     envelope::{DecodeError, EncodeError, Envelope, Payload},
     event::{self, Contains, Event, EventSet},
@@ -138,6 +138,26 @@ pub trait VariantEvent {}
 #[diagnostic::do_not_recommend]
 impl<E: Event> VariantEvent for E {}
 
+/// The place of an envelope's event in a set.
+///
+/// A search for the name, and then a `match` on the place: the compiler is slow on a `match` with
+/// hundreds of names.
+pub fn place_in<Set: EventSet>(envelope: &Envelope) -> Option<usize> {
+    let name = &envelope.metadata().event_type;
+    Set::TYPES.iter().position(|known| known == name)
+}
+
+/// Reads an event of a set into its variant.
+///
+/// # Errors
+/// If the payload is not what the event expects.
+pub fn decode_into<E: Event, Set>(
+    envelope: &Envelope,
+    variant: fn(E) -> Set,
+) -> Result<Set, DecodeError> {
+    E::decode(envelope.payload()).map(variant)
+}
+
 /// What `H` takes as its first parameter: these constants go before those of [`NoInput`].
 #[derive(Debug)]
 pub struct Takes<H>(PhantomData<fn() -> H>);
@@ -179,16 +199,26 @@ impl<H> InputOf<false> for H {
 /// The event of a handler; one that takes none gets [`NoEvent`].
 pub trait EventOf<const IS_EVENT: bool> {
     type Event;
-    const TYPE: &'static str;
 }
 
 impl<H: Handler<Event: Event>> EventOf<true> for H {
     type Event = H::Event;
-    const TYPE: &'static str = <H::Event as Event>::TYPE;
 }
 
 impl<H> EventOf<false> for H {
     type Event = NoEvent<H>;
+}
+
+/// The name on the wire of what [`EventOf`] answers.
+pub trait EventType {
+    const TYPE: &'static str;
+}
+
+impl<E: Event> EventType for E {
+    const TYPE: &'static str = E::TYPE;
+}
+
+impl<H> EventType for NoEvent<H> {
     const TYPE: &'static str = "";
 }
 

@@ -2,43 +2,88 @@
 
 use crate::event::Contains;
 
-/// Checks that no event before the one at `index` has its name on the wire. `events` are the
-/// names of the types, each with its name on the wire. An event that the set has twice is said
-/// by `Contains`, and not again here.
+/// Which of a set's `COUNT` events have the name of one before them.
 ///
-/// # Panics
-/// If one has; in a constant, so the text is the compiler's message.
-#[track_caller]
-#[expect(clippy::panic, reason = "it is evaluated by the compiler only")]
-pub const fn assert_unique_name<Set: Contains<E>, E>(
-    set: &str,
-    events: &[(&str, &str)],
-    index: usize,
-) {
-    let (earlier, rest) = events.split_at(index);
-    let Some(((event, name), _)) = rest.split_first() else {
-        return;
-    };
-    let mut earlier = earlier;
-    while let Some(((other, other_name), others)) = earlier.split_first() {
-        if same(name, other_name) {
-            let text = Text::new()
-                .push("events `")
-                .push(other)
-                .push("` and `")
-                .push(event)
-                .push("` of the set `")
-                .push(set)
-                .push("` have the same name on the wire, `")
-                .push(name)
-                .push("`; give one of them another with `#[event(type = \"…\")]`");
-            panic!("{}", text.as_str());
+/// The compiler evaluates this for every set, and is slow at it, so the names are not compared
+/// each with each, but with those of the same hash.
+#[derive(Debug)]
+pub struct UniqueNames<'a, const COUNT: usize> {
+    set: &'a str,
+    /// The names of the types, each with its name on the wire.
+    events: &'a [(&'a str, &'a str); COUNT],
+    /// The place of an earlier event with the name of the one here; its own if there is none.
+    same: [usize; COUNT],
+}
+
+#[expect(
+    clippy::indexing_slicing,
+    reason = "constants have no `get`; every place is below `COUNT`"
+)]
+impl<'a, const COUNT: usize> UniqueNames<'a, COUNT> {
+    /// Compares the names. An event that the set has twice is said by `Contains`: then the set
+    /// fails the bound, and nothing is said again here.
+    pub const fn of<Set: Contains<Event>, Event>(
+        set: &'a str,
+        events: &'a [(&'a str, &'a str); COUNT],
+    ) -> Self {
+        // Per hash the last event that has it, and per event the one before it with its hash.
+        let mut last = [COUNT; COUNT];
+        let mut before = [COUNT; COUNT];
+        let mut same = [COUNT; COUNT];
+        let mut index = 0;
+        while index < COUNT {
+            let name = events[index].1;
+            let hash = hash(name) % COUNT;
+            let mut other = last[hash];
+            while other < COUNT && !equal(name, events[other].1) {
+                other = before[other];
+            }
+            same[index] = if other < COUNT { same[other] } else { index };
+            before[index] = last[hash];
+            last[hash] = index;
+            index += 1;
         }
-        earlier = others;
+        Self { set, events, same }
+    }
+
+    /// Checks that no event before the one at `index` has its name.
+    ///
+    /// # Panics
+    /// If one has; in a constant, so the text is the compiler's message.
+    #[track_caller]
+    #[expect(clippy::panic, reason = "it is evaluated by the compiler only")]
+    pub const fn assert(&self, index: usize) {
+        let first = self.same[index];
+        if first == index {
+            return;
+        }
+        let (event, name) = self.events[index];
+        let text = Text::new()
+            .push("events `")
+            .push(self.events[first].0)
+            .push("` and `")
+            .push(event)
+            .push("` of the set `")
+            .push(self.set)
+            .push("` have the same name on the wire, `")
+            .push(name)
+            .push("`; give one of them another with `#[event(type = \"…\")]`");
+        panic!("{}", text.as_str());
     }
 }
 
-const fn same(one: &str, other: &str) -> bool {
+/// FNV-1a, as far as a `usize` goes.
+const fn hash(name: &str) -> usize {
+    let mut hash: usize = 0x811c_9dc5;
+    let mut bytes = name.as_bytes();
+    while let Some((byte, rest)) = bytes.split_first() {
+        hash = (hash ^ *byte as usize).wrapping_mul(0x0100_0193);
+        bytes = rest;
+    }
+    hash
+}
+
+const fn equal(one: &str, other: &str) -> bool {
     let (mut one, mut other) = (one.as_bytes(), other.as_bytes());
     if one.len() != other.len() {
         return false;

@@ -1,7 +1,6 @@
-//! The table as code: the places of the event types, one `match` on the place, and bounds that check
-//! it whole.
+//! The table as code: one `match` on the event's type, and bounds that check it whole.
 
-use proc_macro2::{Ident, Span, TokenStream};
+use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::{ext::IdentExt, spanned::Spanned};
 
@@ -10,6 +9,9 @@ use crate::{
     crate_path::CratePath,
     spans::{at, moved},
 };
+
+/// `HandleAll` is implemented for tuples of so many.
+const LONGEST_TUPLE: usize = 16;
 
 impl Router {
     pub(super) fn expand(&self) -> TokenStream {
@@ -110,53 +112,58 @@ impl Router {
         });
         let handlers = self.table.handlers_and_fallback().map(|(index, path)| {
             let krate = moved(krate, path.span());
-            let (handler, input) = (names::handler(index, at(path)), names::input(index, at(path)));
+            let (handler, input) = (
+                names::handler(index, at(path)),
+                names::input(index, at(path)),
+            );
             let check = if index < self.table.handlers.len() {
                 Ident::new("handler_takes_event", at(path))
             } else {
                 Ident::new("fallback_takes_envelope", at(path))
             };
-            quote_spanned!(at(path)=> const _: fn() = #krate::__private::#check::<#handler, #input>;)
+            quote_spanned!(at(path)=> #krate::__private::#check::<#handler, #input>();)
         });
         let events = self.handled().chain(self.ignored()).map(|event| {
             let (set, krate) = (names::events(event.span()), moved(krate, event.span()));
-            quote_spanned! {event.span()=>
-                const _: fn() = #krate::__private::event_of_the_set::<#set, #event>;
-            }
+            quote_spanned!(event.span()=> #krate::__private::event_of_the_set::<#set, #event>();)
         });
-        quote!(#covered #(#handlers)* #(#events)*)
+        quote! {
+            #covered
+            const _: fn() = || {
+                #(#handlers)*
+                #(#events)*
+            };
+        }
     }
 
     fn expand_route_table(&self) -> TokenStream {
         let (krate, ident) = (self.krate(), self.ident());
         let name = ident.unraw().to_string();
-        let handlers = self.table.handlers.len();
-        let event_types = types(self.handled().chain(self.ignored()));
+        let (events, ignored) = (self.handled(), self.ignored());
+        let fallback = self.table.fallback.is_some();
+        let types = self.table.handlers.len() + self.table.ignored.len();
         // So many that half of them are free.
-        let slots = (event_types.len() * 2).next_power_of_two();
-        let known = if self.table.fallback.is_some() {
-            quote!(::core::option::Option::None)
-        } else {
-            quote!(::core::option::Option::Some(__TYPES))
-        };
+        let slots = (types * 2).next_power_of_two();
         let all = self.table.handlers_and_fallback().map(|(index, path)| {
             let handler = names::handler(index, at(path));
             quote!(#krate::router::HandlerRoute::of::<#handler>(#index))
         });
         quote! {
-            const __TYPES: &'static [&'static ::core::primitive::str] = &[#(#event_types),*];
-            static __PLACES: #krate::router::Places<#slots> = #krate::router::Places::of(__TYPES);
-
             #[automatically_derived]
             impl #krate::router::RouteTable for #ident {
                 const NAME: &'static ::core::primitive::str = #name;
-                const EVENT_TYPES: ::core::option::Option<
-                    &'static [&'static ::core::primitive::str],
-                > = #known;
+                const NAMED_TYPES: &'static [&'static ::core::primitive::str] = &[
+                    #(<#events as #krate::__private::EventType>::TYPE,)*
+                    #(<#ignored as #krate::Event>::TYPE,)*
+                ];
+                const FALLBACK: ::core::primitive::bool = #fallback;
                 const HANDLERS: &'static [#krate::router::HandlerRoute] = &[#(#all),*];
 
-                fn route(__event_type: &::core::primitive::str) -> #krate::router::Route {
-                    #krate::router::Route::at::<Self>(__PLACES.find(__event_type), #handlers)
+                fn place(__event_type: &::core::primitive::str) -> ::core::option::Option<::core::primitive::usize> {
+                    static __PLACES: #krate::router::Places<#slots> = #krate::router::Places::of(
+                        <#ident as #krate::router::RouteTable>::NAMED_TYPES,
+                    );
+                    __PLACES.find(__event_type)
                 }
             }
         }
@@ -164,34 +171,30 @@ impl Router {
 
     fn expand_dispatch(&self) -> TokenStream {
         let (krate, ident) = (self.krate(), self.ident());
-        let bounds = self.table.handlers_and_fallback().map(|(index, path)| {
-            let handler = names::handler(index, at(path));
-            quote_spanned! {at(path)=> #handler: #krate::handler::Handle<__Inbox, __State>, }
-        });
-        let places = 0..self.table.handlers.len();
-        let calls = (0..self.table.handlers.len()).map(|index| expand_call(krate, index));
-        let unknown = if self.table.fallback.is_some() {
-            expand_call(krate, self.table.handlers.len())
-        } else {
-            quote!(#krate::router::unknown(&__delivery))
-        };
+        let handlers = self.table.handlers_and_fallback();
+        let handlers = handlers.map(|(index, path)| names::handler(index, at(path)));
+        let handlers = expand_tuples(
+            krate,
+            &handlers.map(Ident::into_token_stream).collect::<Vec<_>>(),
+        );
         quote! {
+            type __Handlers = #handlers;
+
             #[automatically_derived]
             impl<__Inbox, __State> #krate::router::Dispatch<__Inbox, __State> for #ident
             where
                 __Inbox: #krate::Inbox,
                 __State: ::core::marker::Send + ::core::marker::Sync + 'static,
-                #(#bounds)*
+                __Handlers: #krate::router::HandleAll<__Inbox, __State>,
             {
                 fn dispatch(
                     __delivery: #krate::Delivery<__Inbox>,
                     __state: #krate::__private::Arc<__State>,
                 ) -> #krate::router::ResponseFuture<Self> {
-                    match __PLACES.find(&__delivery.metadata().event_type) {
-                        #(::core::option::Option::Some(#places) => #calls,)*
-                        ::core::option::Option::Some(_) => #krate::router::ignored(),
-                        ::core::option::Option::None => #unknown,
-                    }
+                    #krate::router::dispatch::<Self, __Handlers, __Inbox, __State>(
+                        __delivery,
+                        __state,
+                    )
                 }
             }
         }
@@ -218,12 +221,13 @@ impl Router {
             #[automatically_derived]
             impl #krate::router::RouteTable for #ident {
                 const NAME: &'static ::core::primitive::str = #name;
-                const EVENT_TYPES: ::core::option::Option<
-                    &'static [&'static ::core::primitive::str],
-                > = ::core::option::Option::None;
+                const NAMED_TYPES: &'static [&'static ::core::primitive::str] = &[];
+                const FALLBACK: ::core::primitive::bool = true;
                 const HANDLERS: &'static [#krate::router::HandlerRoute] = &[];
 
-                fn route(_: &::core::primitive::str) -> #krate::router::Route {
+                fn place(
+                    _: &::core::primitive::str,
+                ) -> ::core::option::Option<::core::primitive::usize> {
                     ::core::unreachable!()
                 }
             }
@@ -265,11 +269,18 @@ impl Router {
     }
 }
 
-fn types(events: impl Iterator<Item = Ident>) -> Vec<Ident> {
-    events.map(|event| names::event_type(&event)).collect()
-}
-
-fn expand_call(krate: &CratePath, index: usize) -> TokenStream {
-    let handler = names::handler(index, Span::mixed_site());
-    quote!(#krate::router::run::<#handler, __Inbox, __State, Self>(__delivery, __state))
+/// The handlers as one type: a tuple, or a tree of them where one would be too long.
+fn expand_tuples(krate: &CratePath, handlers: &[TokenStream]) -> TokenStream {
+    let tuples = |types: &[TokenStream]| -> Vec<TokenStream> {
+        let groups = types.chunks(LONGEST_TUPLE);
+        groups.map(|group| quote!((#(#group,)*))).collect()
+    };
+    let mut groups = tuples(handlers);
+    while groups.len() > 1 {
+        let above = tuples(&groups).into_iter();
+        groups = above
+            .map(|group| quote!(#krate::router::Groups<#group>))
+            .collect();
+    }
+    groups.pop().unwrap_or_else(|| quote!(()))
 }

@@ -40,12 +40,6 @@ pub(super) fn ignored(index: usize, span: Span) -> Ident {
     format_ident!("__Ignored{index}", span = span)
 }
 
-/// The name on the wire of this event.
-pub(super) fn event_type(event: &Ident) -> Ident {
-    let name = event.to_string().to_uppercase();
-    format_ident!("{name}_TYPE", span = event.span())
-}
-
 /// The router to ask whether it covers its set.
 pub(super) fn router(span: Span) -> Ident {
     Ident::new("__Router", span)
@@ -54,11 +48,6 @@ pub(super) fn router(span: Span) -> Ident {
 /// The type as it is, whether its check passes or not.
 pub(super) fn unchecked(name: &Ident) -> Ident {
     format_ident!("{name}Unchecked", span = name.span())
-}
-
-/// Whether the handler at this place takes what it should.
-fn fits(index: usize, span: Span) -> Ident {
-    format_ident!("__FITS_{index}", span = span)
 }
 
 impl Router {
@@ -73,23 +62,30 @@ impl Router {
             .map(|(index, path)| expand_handler(krate, path, index));
         let handled = table.handlers.iter().enumerate();
         let handled = handled.map(|(index, path)| expand_event(krate, path, index));
-        let fallback = table
-            .fallback
-            .as_ref()
-            .map(|path| expand_fits(krate, path, table.handlers.len(), "IS_ENVELOPE"));
         let ignored = table.ignored.iter().enumerate();
         let ignored = ignored.map(|(index, event)| expand_ignored(krate, event, index));
         let router = self.expand_router();
-        quote!(#events #(#handlers)* #(#handled)* #fallback #(#ignored)* #router)
+        quote!(#events #(#handlers)* #(#handled)* #(#ignored)* #router)
     }
 
     fn expand_router(&self) -> TokenStream {
         let (krate, ident) = (&self.table.krate, &self.item_struct.ident);
         let router = router(Span::mixed_site());
         let handlers = self.table.handlers_and_fallback();
-        let fits = handlers.map(|(index, path)| fits(index, at(path)));
+        let fits = handlers.map(|(index, path)| {
+            let handler = unchecked(&handler(index, at(path)));
+            let fits = if index < self.table.handlers.len() {
+                Ident::new("IS_EVENT", at(path))
+            } else {
+                Ident::new("IS_ENVELOPE", at(path))
+            };
+            quote!(#krate::__private::Takes::<#handler>::#fits)
+        });
         quote! {
-            type #router = <#ident as #krate::__private::RouterOf<{ true #(& #fits)* }>>::Router;
+            type #router = <#ident as #krate::__private::RouterOf<{
+                use #krate::__private::NoInput as _;
+                true #(& #fits)*
+            }>>::Router;
         }
     }
 }
@@ -125,36 +121,17 @@ fn expand_handler(krate: &CratePath, path: &Path, index: usize) -> TokenStream {
 }
 
 fn expand_event(krate: &CratePath, path: &Path, index: usize) -> TokenStream {
-    let (fits, event) = (fits(index, at(path)), event(index, at(path)));
-    let (event_type, unchecked) = (event_type(&event), unchecked(&handler(index, at(path))));
-    let expanded_fits = expand_fits(krate, path, index, "IS_EVENT");
+    let event = event(index, at(path));
+    let handler = unchecked(&handler(index, at(path)));
+    let is_event = Ident::new("IS_EVENT", at(path));
     quote! {
-        #expanded_fits
-        type #event = <#unchecked as #krate::__private::EventOf<{ #fits }>>::Event;
-        const #event_type: &'static ::core::primitive::str =
-            <#unchecked as #krate::__private::EventOf<{ #fits }>>::TYPE;
-    }
-}
-
-fn expand_fits(krate: &CratePath, path: &Path, index: usize, what: &str) -> TokenStream {
-    let (fits, what) = (fits(index, at(path)), Ident::new(what, at(path)));
-    let unchecked = unchecked(&handler(index, at(path)));
-    quote! {
-        const #fits: ::core::primitive::bool = {
+        type #event = <#handler as #krate::__private::EventOf<{
             use #krate::__private::NoInput as _;
-            #krate::__private::Takes::<#unchecked>::#what
-        };
+            #krate::__private::Takes::<#handler>::#is_event
+        }>>::Event;
     }
 }
 
 fn expand_ignored(krate: &CratePath, event: &TypePath, index: usize) -> TokenStream {
-    let name = ignored(index, at(event));
-    let (checked, event_type) = (
-        expand_checked(krate, event, &name, "is_event"),
-        event_type(&name),
-    );
-    quote! {
-        #checked
-        const #event_type: &'static ::core::primitive::str = <#name as #krate::Event>::TYPE;
-    }
+    expand_checked(krate, event, &ignored(index, at(event)), "is_event")
 }

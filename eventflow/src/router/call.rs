@@ -1,4 +1,4 @@
-//! One handler's call; called by generated code.
+//! One handler's call.
 
 use std::{future::ready, pin::pin, sync::Arc};
 
@@ -12,13 +12,11 @@ use crate::{
     layer::{retry::RetryPolicy, timeout::within},
 };
 
-/// Runs one handler: its immediate retries around its timeout around the call. Called by generated
-/// code.
+/// Runs one handler: its immediate retries around its timeout around the call.
 ///
 /// Each handler's future is boxed by itself, so that an event takes no more memory than its own
 /// handler needs.
-#[doc(hidden)]
-pub fn run<H, I, S, R>(delivery: Delivery<I>, state: Arc<S>) -> ResponseFuture<R>
+pub(super) fn run<H, I, S, R>(delivery: Delivery<I>, state: Arc<S>) -> ResponseFuture<R>
 where
     H: Handle<I, S>,
     I: Inbox,
@@ -55,15 +53,13 @@ where
     result.map(|()| Handled::new())
 }
 
-/// The router was told to ignore the event. Called by generated code.
-#[doc(hidden)]
-pub fn ignored<R: 'static>() -> ResponseFuture<R> {
+/// The router was told to ignore the event.
+pub(super) fn ignored<R: 'static>() -> ResponseFuture<R> {
     Box::pin(ready(Ok(Handled::new())))
 }
 
-/// The router does not know the event's type. Called by generated code.
-#[doc(hidden)]
-pub fn unknown<R: RouteTable, I: Inbox>(delivery: &Delivery<I>) -> ResponseFuture<R> {
+/// The router does not know the event's type.
+pub(super) fn unknown<R: RouteTable, I: Inbox>(delivery: &Delivery<I>) -> ResponseFuture<R> {
     let event_type = &delivery.metadata().event_type;
     Box::pin(ready(Err(Failure::dead_letter(format!(
         "router `{}` has no handler for events of type `{event_type}`",

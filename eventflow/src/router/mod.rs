@@ -5,6 +5,7 @@
 
 mod builder;
 mod call;
+mod dispatch;
 mod places;
 mod ready;
 mod reply;
@@ -21,7 +22,7 @@ pub use self::{
 };
 #[doc(hidden)]
 pub use self::{
-    call::{ignored, run, unknown},
+    dispatch::{Groups, HandleAll, dispatch},
     places::Places,
 };
 pub(crate) use self::{ready::NotReady, table::PLAIN};

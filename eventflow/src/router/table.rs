@@ -16,20 +16,6 @@ pub enum Route {
     Unknown,
 }
 
-impl Route {
-    /// The route of the event type at this place among those that a table names, of which so many
-    /// are handled. What has no place goes to the fallback, if there is one. Called by generated code.
-    #[doc(hidden)]
-    pub fn at<R: RouteTable>(place: Option<usize>, handled: usize) -> Self {
-        match place {
-            Some(place) if place >= handled => Self::Ignored,
-            _ => R::HANDLERS
-                .get(place.unwrap_or(handled))
-                .map_or(Self::Unknown, |route| Self::Handler(*route)),
-        }
-    }
-}
-
 /// How a handler runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -132,14 +118,39 @@ pub trait RouteTable: Send + Sync + 'static {
     /// The router's name.
     const NAME: &'static str;
 
+    /// The types that the table names: of its handlers, in their order, and then those that it
+    /// ignores.
+    const NAMED_TYPES: &'static [&'static str];
+
+    /// Whether there is a handler for every other type; it is the last of them.
+    const FALLBACK: bool;
+
     /// The types that are handled or ignored; `None` is every type, by a fallback.
-    const EVENT_TYPES: Option<&'static [&'static str]>;
+    const EVENT_TYPES: Option<&'static [&'static str]> = if Self::FALLBACK {
+        None
+    } else {
+        Some(Self::NAMED_TYPES)
+    };
 
     /// The handlers, the fallback among them.
     const HANDLERS: &'static [HandlerRoute];
 
+    /// The place of this type among those that the table names.
+    fn place(event_type: &str) -> Option<usize>;
+
     /// What becomes of events of this type.
-    fn route(event_type: &str) -> Route;
+    fn route(event_type: &str) -> Route {
+        let (handlers, fallback) = match Self::HANDLERS.split_last() {
+            Some((fallback, handlers)) if Self::FALLBACK => (handlers, Some(fallback)),
+            _ => (Self::HANDLERS, None),
+        };
+        match Self::place(event_type) {
+            Some(place) => handlers
+                .get(place)
+                .map_or(Route::Ignored, |route| Route::Handler(*route)),
+            None => fallback.map_or(Route::Unknown, |route| Route::Handler(*route)),
+        }
+    }
 }
 
 /// The router says what to do with the event `E`: handle it, or ignore it.
