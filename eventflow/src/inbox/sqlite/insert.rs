@@ -133,3 +133,66 @@ fn values(
     values.add(micros(holder.lease))?;
     Ok(values)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        envelope::{Envelope, Metadata, Payload},
+        inbox::{Admission, Inbox as _, Lease, SqliteInbox},
+    };
+
+    fn arrival(event: usize) -> Arrival {
+        let metadata = Metadata {
+            event_id: format!("e-{event}"),
+            event_type: "OrderPaid".to_owned(),
+            aggregate_id: Uuid::nil(),
+            occurred_on: chrono::DateTime::UNIX_EPOCH,
+            correlation_id: None,
+            causation_id: None,
+            traceparent: None,
+            stream_id: None,
+            attempt: 1,
+        };
+        Arrival {
+            id: Uuid::now_v7(),
+            envelope: Envelope::from_parts(metadata, Payload::empty()),
+            raw: None,
+            admission: Admission::Run,
+            max_retries: 3,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_batch_of_any_size_is_stored_but_for_its_duplicates() {
+        let holder = Holder {
+            consumer: "billing".to_owned(),
+            name: "node".to_owned(),
+            lease: Duration::from_mins(1),
+        };
+
+        for size in [1, 2, 10, 11, 100, 101, 1_234] {
+            let inbox = SqliteInbox::in_memory().await.unwrap();
+            inbox.migrate().await.unwrap();
+            let before: Vec<_> = (0..size).step_by(3).map(arrival).collect();
+            inbox.insert(&holder, before).await.unwrap();
+            let batch: Vec<_> = (0..size).map(arrival).collect();
+            let ids = |is_duplicate: bool| {
+                let numbered = batch.iter().enumerate();
+                let those = numbered.filter(move |(event, _)| (event % 3 == 0) == is_duplicate);
+                those.map(|(_, arrival)| arrival.id).collect::<Vec<_>>()
+            };
+
+            let inserted = inbox.insert(&holder, batch.clone()).await.unwrap();
+
+            let leases: Vec<_> = inserted.rows.iter().map(|row| row.lease).collect();
+            let expected: Vec<_> = ids(false).into_iter().map(Lease::first).collect();
+            assert_eq!(leases, expected);
+            assert_eq!(inserted.duplicates, ids(true));
+            let processing = inbox.counts("billing").await.unwrap().processing;
+            assert_eq!(usize::try_from(processing), Ok(size));
+        }
+    }
+}
