@@ -12,9 +12,11 @@ pub use uuid::Uuid;
 
 pub use crate::unique_name::UniqueNames;
 use crate::{
+    delivery::Delivery,
     envelope::{DecodeError, EncodeError, Envelope, Payload},
     event::{self, Contains, Event, EventSet},
-    handler::{Handler, HandlerInput, HandlerParam, param::Connection},
+    handler::{Failure, Handler, HandlerInput, HandlerParam, param::Connection},
+    inbox::Inbox,
     router::{CoveredBy, Handles, Ignored},
 };
 
@@ -270,8 +272,19 @@ impl<H> FallbackInput<H> for NoEvent<H> {}
 ///
 /// # Errors
 /// If the payload is not what the event expects.
-pub fn event_of<H: Handler>(envelope: &Envelope) -> Result<H::Event, DecodeError> {
-    H::Event::from_envelope(envelope)
+pub fn event_of<H: Handler, I: Inbox>(delivery: &Delivery<I>) -> Result<H::Event, Failure> {
+    Ok(H::Event::from_envelope(delivery.envelope())?)
+}
+
+/// Awaits a handler's function, if its arguments were there.
+///
+/// # Errors
+/// That of the arguments, or what the function answered.
+pub async fn call<F: Future>(
+    function: Result<F, Failure>,
+    answer: fn(F::Output) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    answer(function?.await)
 }
 
 /// Checks that a parameter `&mut C` is a transaction.

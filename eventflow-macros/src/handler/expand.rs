@@ -106,17 +106,46 @@ impl Handler {
         // The future must be `Send`; a message about that is about the function.
         let handle = Ident::new("handle", at(ident));
         // The names in the body are not those of the user, whose function may have the same.
-        let body = quote_spanned! {Span::mixed_site()=>
-            (
-                __delivery: &#krate::Delivery<__Inbox>,
-                __state: &__State,
-                __transaction: &mut #krate::delivery::Transaction<__Inbox>,
-            ) -> ::core::result::Result<(), #krate::Failure> {
-                let __event = #krate::__private::event_of::<Self>(__delivery.envelope())?;
+        let parameters = quote_spanned! {Span::mixed_site()=>
+            __delivery: &#krate::Delivery<__Inbox>,
+            __state: &__State,
+            __transaction: &mut #krate::delivery::Transaction<__Inbox>,
+        };
+        let answer = quote!(<#output as #krate::handler::HandlerOutput>::into_result);
+        let handle = if self.waits_for_arguments() {
+            let body = quote_spanned! {Span::mixed_site()=>
+                let __event = #krate::__private::event_of::<Self, _>(__delivery)?;
                 #arguments
-                <#output as #krate::handler::HandlerOutput>::into_result(
-                    #ident(__event, #(#names),*).await
-                )
+            };
+            quote_spanned! {Span::mixed_site()=>
+                async fn #handle(
+                    #parameters
+                ) -> ::core::result::Result<(), #krate::Failure> {
+                    #body
+                    #answer(#ident(__event, #(#names),*).await)
+                }
+            }
+        } else {
+            // No future of its own around the function's: that it is `Send` would be proved anew
+            // for every handler, over all that a delivery holds.
+            quote_spanned! {Span::mixed_site()=>
+                fn #handle(
+                    #parameters
+                ) -> impl ::core::future::Future<
+                    Output = ::core::result::Result<(), #krate::Failure>
+                > + ::core::marker::Send {
+                    let __function = 'arguments: {
+                        let __event = match #krate::__private::event_of::<Self, _>(__delivery) {
+                            ::core::result::Result::Ok(__event) => __event,
+                            ::core::result::Result::Err(__failure) => {
+                                break 'arguments ::core::result::Result::Err(__failure);
+                            }
+                        };
+                        #arguments
+                        ::core::result::Result::Ok(#ident(__event, #(#names),*))
+                    };
+                    #krate::__private::call(__function, #answer)
+                }
             }
         };
         quote! {
@@ -128,7 +157,7 @@ impl Handler {
                 #bounds
             {
                 #[allow(unused_variables, reason = "not every handler takes from all of them")]
-                async fn #handle #body
+                #handle
             }
         }
     }

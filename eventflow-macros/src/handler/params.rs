@@ -73,9 +73,21 @@ impl Handler {
             let value = match param {
                 Param::Connection(ty) => {
                     let checked = checked(index, ty);
+                    let connection = if self.waits_for_arguments() {
+                        quote_spanned!(Span::mixed_site()=> __transaction.connection()?)
+                    } else {
+                        quote_spanned! {Span::mixed_site()=>
+                            match __transaction.connection() {
+                                ::core::result::Result::Ok(__connection) => __connection,
+                                ::core::result::Result::Err(__failure) => {
+                                    break 'arguments ::core::result::Result::Err(__failure);
+                                }
+                            }
+                        }
+                    };
                     quote_spanned! {Span::mixed_site()=>
                         <#checked as #krate::handler::param::ConnectionOf<__Inbox, Self>>::of(
-                            __transaction.connection()?
+                            #connection
                         )
                     }
                 }
@@ -96,6 +108,12 @@ impl Handler {
             quote_spanned!(Span::mixed_site()=> let #name = #value;)
         });
         quote!(#(#arguments)*)
+    }
+
+    /// Whether an argument comes from a future of its own.
+    pub(super) fn waits_for_arguments(&self) -> bool {
+        self.params()
+            .any(|(_, param)| matches!(param, Param::Value(_)))
     }
 
     fn params(&self) -> impl Iterator<Item = (usize, &Param)> {
