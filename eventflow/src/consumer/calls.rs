@@ -166,13 +166,6 @@ pub(super) struct Watched<'c> {
 }
 
 impl Watched<'_> {
-    /// Asks the service, which all calls share.
-    pub(super) fn ask<T>(&self, service: impl FnOnce() -> T) -> T {
-        let _asked = Asked::begin(&self.running);
-        let _polled = Polled::begin(&self.running);
-        service()
-    }
-
     /// Waits for the service, which all calls share.
     pub(super) async fn wait_for<F: Future>(&self, service: F) -> F::Output {
         let _asked = Asked::begin(&self.running);

@@ -6,8 +6,8 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::BoxFuture;
-use tokio::sync::Mutex;
+use futures_util::{FutureExt, future::BoxFuture};
+use tokio::{sync::Mutex, task::coop::unconstrained, time::timeout};
 use tower::{Layer, Service, ServiceExt, util::BoxService};
 
 use crate::{
@@ -20,6 +20,9 @@ use crate::{
 
 /// What a layer may take on top of the handler's own time before the whole delivery is cut.
 const SLACK_FOR_LAYERS: Duration = Duration::from_secs(30);
+
+/// Who has the service for longer than this does not call it, but waits until it is ready.
+const MOMENT: Duration = Duration::from_millis(10);
 
 /// A call that has started: run it outside the lock.
 pub(super) type Call = BoxFuture<'static, Result<(), BoxError>>;
@@ -88,10 +91,15 @@ impl<I: Inbox> Dispatcher<I> {
     }
 
     /// Calls the service if it is ready at this moment; `None` if it is not.
-    pub(super) fn call_if_ready(&self, delivery: Delivery<I>) -> Option<Result<Call, BoxError>> {
-        let mut service = self.service.try_lock().ok()?;
-        let mut cx = Context::from_waker(Waker::noop());
-        match service.poll_ready(&mut cx) {
+    pub(super) async fn call_if_ready(
+        &self,
+        delivery: Delivery<I>,
+    ) -> Option<Result<Call, BoxError>> {
+        let service = timeout(MOMENT, self.service.lock());
+        let mut service = service.await.ok()?;
+        // It is not unready because the task has used up its turn.
+        let mut ready = unconstrained(poll_fn(|cx| service.poll_ready(cx)));
+        match ready.poll_unpin(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(())) => Some(Ok(service.call(delivery))),
             Poll::Ready(Err(error)) => Some(Err(error)),
             Poll::Pending => None,

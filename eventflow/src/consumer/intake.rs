@@ -19,6 +19,10 @@ use crate::inbox::Inbox;
 /// the inbox: it is safer there than in the stream, and free for other processes.
 const BEHIND: Duration = Duration::from_millis(100);
 
+/// The same while they are behind. Workers that have caught up make room in less, though what waits in
+/// the inbox wants room as well: a row that waits there costs a claim.
+const STILL_BEHIND: Duration = Duration::from_millis(20);
+
 /// What is intended with the next batch.
 pub(super) enum Intended {
     /// The workers of this process have room for it.
@@ -97,11 +101,7 @@ where
         let (engine, feeder) = (self.engine, self.feeder);
         let batch_size = engine.settings.batch_size;
         engine.able_worker().await;
-        let mut patience = if self.is_behind {
-            Duration::ZERO
-        } else {
-            BEHIND
-        };
+        let mut patience = if self.is_behind { STILL_BEHIND } else { BEHIND };
         loop {
             let room = tokio::time::timeout(patience, feeder.room(batch_size)).await;
             self.is_behind = room.is_err();

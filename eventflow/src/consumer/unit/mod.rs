@@ -18,6 +18,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::task::coop::unconstrained;
+
 use self::{
     commit::{commit, commit_newborn},
     gathered::{Gathered, Open},
@@ -268,7 +270,8 @@ where
         delivery: &Delivery<I>,
     ) -> Result<Call, BoxError> {
         let dispatcher = &self.engine.dispatcher;
-        if let Some(call) = watched.ask(|| dispatcher.call_if_ready(delivery.clone())) {
+        let calling = dispatcher.call_if_ready(delivery.clone());
+        if let Some(call) = watched.wait_for(calling).await {
             return call;
         }
         // Nothing waits for readiness while a transaction is open.
@@ -291,7 +294,8 @@ where
             }
         };
         let mut wanted = pin!(wanted);
-        if let Poll::Ready(ended) = futures_util::poll!(wanted.as_mut()) {
+        // That the task has used up its turn is no reason to commit.
+        if let Poll::Ready(ended) = futures_util::poll!(unconstrained(wanted.as_mut())) {
             return ended;
         }
         self.commit().await;
