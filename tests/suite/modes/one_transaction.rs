@@ -2,6 +2,7 @@
 
 use std::{
     sync::{Arc, Mutex},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -15,6 +16,7 @@ use eventflow_tests::{
     worker::Worker,
 };
 use futures_util::FutureExt;
+use tower::{Service, layer::layer_fn};
 
 use super::{DEADLINE, Gate, note_states, states_of};
 
@@ -28,7 +30,10 @@ inline!(
     malformed_unknown_and_ignored_entries_share_the_batch,
 );
 
-inline_on_postgres!(a_batch_leaves_one_version_of_each_row);
+inline_on_postgres!(
+    a_batch_leaves_one_version_of_each_row,
+    workers_that_call_the_service_at_once_keep_their_transactions,
+);
 
 async fn a_row_is_written_once_as_processed<D: Database>() {
     let shop = Shop::<D>::open().await;
@@ -72,6 +77,49 @@ async fn a_batch_leaves_one_version_of_each_row<D: OnPostgres>() {
     let most = if D::MODE.replay_safe { 2 } else { 6 };
     transactions.dedup();
     assert!(transactions.len() <= most, "{transactions:?}");
+}
+
+/// A service whose calls take long enough for others to meet them.
+struct Lingers<S>(S);
+
+impl<S, Request> Service<Request> for Lingers<S>
+where
+    S: Service<Request>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request) -> S::Future {
+        std::thread::sleep(Duration::from_millis(1));
+        self.0.call(request)
+    }
+}
+
+async fn workers_that_call_the_service_at_once_keep_their_transactions<D: OnPostgres>() {
+    const BATCH: u32 = 20;
+    const ORDERS: u32 = 4 * BATCH;
+
+    let shop = Shop::<D>::open().await;
+    note_states(&shop).await;
+    shop.orders(0..ORDERS).await;
+    let consumer = shop.consumer(Script::new()).layer(layer_fn(Lingers));
+    let consumer = consumer.workers(2).batch_size(BATCH as usize);
+    let running = Running::start(consumer.build().unwrap());
+    eventually(DEADLINE, async || {
+        shop.counts().await.processed == u64::from(ORDERS)
+    })
+    .await;
+    running.stop().await;
+
+    let again = "SELECT event_id FROM states WHERE status = 'processing'";
+    let again = shop.database.texts(again).await.len();
+    // A call may be cut off from its CPU for longer than the other worker waits for it.
+    assert!(again < ORDERS as usize / 4, "{again} were written again");
 }
 
 /// At each point the worker stands still; nothing is acknowledged there, and what another does later
