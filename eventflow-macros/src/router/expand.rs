@@ -139,8 +139,7 @@ impl Router {
     fn expand_route_table(&self) -> TokenStream {
         let (krate, ident) = (self.krate(), self.ident());
         let name = ident.unraw().to_string();
-        let handled = self.handled();
-        let ignored = self.ignored();
+        let (of_handlers, ignored) = (self.handled(), self.ignored());
         let fallback = self.table.fallback.is_some();
         let all = self.table.handlers_and_fallback().map(|(index, path)| {
             let handler = names::handler(index, at(path));
@@ -151,7 +150,7 @@ impl Router {
             impl #krate::router::RouteTable for #ident {
                 const NAME: &'static ::core::primitive::str = #name;
                 const NAMED_TYPES: &'static [&'static ::core::primitive::str] = &[
-                    #(<#handled as #krate::__private::EventType>::TYPE,)*
+                    #(<#of_handlers as #krate::__private::EventType>::TYPE,)*
                     #(<#ignored as #krate::Event>::TYPE,)*
                 ];
                 const FALLBACK: ::core::primitive::bool = #fallback;
