@@ -117,3 +117,63 @@ impl_handle_all!(13: 0 A 1 B 2 C 3 D 4 E 5 F 6 G 7 H 8 J 9 K 10 L 11 M 12 N);
 impl_handle_all!(14: 0 A 1 B 2 C 3 D 4 E 5 F 6 G 7 H 8 J 9 K 10 L 11 M 12 N 13 O);
 impl_handle_all!(15: 0 A 1 B 2 C 3 D 4 E 5 F 6 G 7 H 8 J 9 K 10 L 11 M 12 N 13 O 14 P);
 impl_handle_all!(16: 0 A 1 B 2 C 3 D 4 E 5 F 6 G 7 H 8 J 9 K 10 L 11 M 12 N 13 O 14 P 15 Q);
+
+#[cfg(all(test, feature = "macros", feature = "sqlite"))]
+mod tests {
+    use std::time::Duration;
+
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::{EventSet as _, inbox::SqliteInbox, prelude::*, router::Dispatch};
+
+    /// A router whose handlers each fail with their own name.
+    macro_rules! service {
+        ($($event:ident $handler:ident)*) => {
+            $(
+                #[derive(Debug, Event)]
+                #[eventflow(crate = crate)]
+                struct $event;
+
+                #[handler(crate = crate)]
+                async fn $handler(_event: $event) -> Result<(), Failure> {
+                    Err(Failure::dead_letter(stringify!($handler)))
+                }
+            )*
+
+            #[derive(Debug, EventSet)]
+            #[eventflow(crate = crate)]
+            enum Events {
+                $($event($event)),*
+            }
+
+            #[router(events = Events, handlers($($handler),*), crate = crate)]
+            struct Service;
+
+            fn envelopes() -> Vec<(Envelope, &'static str)> {
+                vec![$((Envelope::new(&$event).unwrap(), stringify!($handler))),*]
+            }
+        };
+    }
+
+    // More than a tuple takes, and more than two.
+    service! {
+        E0 on_0 E1 on_1 E2 on_2 E3 on_3 E4 on_4 E5 on_5 E6 on_6 E7 on_7 E8 on_8 E9 on_9
+        E10 on_10 E11 on_11 E12 on_12 E13 on_13 E14 on_14 E15 on_15 E16 on_16 E17 on_17
+        E18 on_18 E19 on_19 E20 on_20 E21 on_21 E22 on_22 E23 on_23 E24 on_24 E25 on_25
+        E26 on_26 E27 on_27 E28 on_28 E29 on_29 E30 on_30 E31 on_31 E32 on_32 E33 on_33
+    }
+
+    #[tokio::test]
+    async fn each_of_many_events_runs_its_own_handler() {
+        for (envelope, handler) in envelopes() {
+            assert!(Events::decode(&envelope).is_ok());
+            let delivery =
+                Delivery::new(envelope, Duration::from_secs(1), CancellationToken::new());
+
+            let answer = <Service as Dispatch<SqliteInbox, ()>>::dispatch(delivery, Arc::new(()));
+
+            assert_eq!(answer.await.unwrap_err().to_string(), handler);
+        }
+    }
+}
