@@ -83,6 +83,7 @@ impl Router {
         });
         quote! {
             type #router = <#ident as #krate::__private::RouterOf<{
+                #[allow(unused_imports, reason = "a type may have its own constants")]
                 use #krate::__private::NoInput as _;
                 true #(& #fits)*
             }>>::Router;
@@ -114,6 +115,7 @@ fn expand_handler(krate: &CratePath, path: &Path, index: usize) -> TokenStream {
     quote! {
         #checked
         type #input = <#unchecked as #krate::__private::InputOf<{
+            #[allow(unused_imports, reason = "a type may have its own constants")]
             use #krate::__private::NoInput as _;
             #krate::__private::Takes::<#unchecked>::IS_INPUT
         }>>::Input;
@@ -126,6 +128,7 @@ fn expand_event(krate: &CratePath, path: &Path, index: usize) -> TokenStream {
     let is_event = Ident::new("IS_EVENT", at(path));
     quote! {
         type #event = <#handler as #krate::__private::EventOf<{
+            #[allow(unused_imports, reason = "a type may have its own constants")]
             use #krate::__private::NoInput as _;
             #krate::__private::Takes::<#handler>::#is_event
         }>>::Event;

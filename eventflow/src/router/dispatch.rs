@@ -125,7 +125,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::{EventSet as _, inbox::SqliteInbox, prelude::*, router::Dispatch};
+    use crate::{inbox::SqliteInbox, prelude::*, router::Dispatch};
 
     /// A router whose handlers each fail with their own name.
     macro_rules! service {
