@@ -145,7 +145,7 @@ async fn soak(title: String, mut rng: Rng, modes: Modes, length: Duration, logs:
         "no worker ended or panicked by itself",
         cluster.crew.take_surprises(),
     ));
-    checks.extend(recoveries.checks(length, cluster.crew.modes().have_owned()));
+    checks.extend(recoveries.checks(length, cluster.crew.modes().have_owned(length)));
     Table {
         title,
         carried,
