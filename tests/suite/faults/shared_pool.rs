@@ -28,9 +28,18 @@ async fn poisoned_pool<D: OnPostgres>(shop: &Shop<D>) -> PgPool {
         // A connection that is given out again has ended all that it was to end.
         let take = || pool.acquire();
         let taken = tokio::try_join!(take(), take(), take()).unwrap();
-        let idle = shop.database.texts(D::IDLE_IN_TRANSACTION).await;
+        let mut taken = <[_; 3]>::from(taken);
+        let mut sessions = Vec::new();
+        for connection in &mut taken {
+            let session = sqlx::query_scalar("SELECT pg_backend_pid()::text");
+            let session: String = session.fetch_one(&mut **connection).await.unwrap();
+            sessions.push(session);
+        }
+        // Not those of connections that were cut before the pool had them.
+        let idle = "SELECT pid::text FROM pg_stat_activity WHERE state = 'idle in transaction'";
+        let idle = shop.database.texts(idle).await;
         drop(taken);
-        if idle.len() == 3 {
+        if sessions.iter().all(|session| idle.contains(session)) {
             break;
         }
     }
