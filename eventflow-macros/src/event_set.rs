@@ -1,6 +1,6 @@
 //! `#[derive(EventSet)]`: a closed set of events.
 
-use proc_macro2::{Ident, Span, TokenStream};
+use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{Data, DeriveInput, Fields, Type, Variant, ext::IdentExt};
 
@@ -139,28 +139,22 @@ impl<'a> EventSet<'a> {
     }
 
     /// One assertion per event, at its type, that no event before it has its name on the wire.
-    /// They share one constant, for the compiler is slow on many; what they look up is found once.
+    /// What they look up is found once.
     fn expand_unique_names(&self) -> TokenStream {
         let Self { krate, ident, .. } = self;
         let name = ident.unraw().to_string();
         let (count, first) = (self.variants.len(), format_ident!("__Event0"));
-        let unique = Ident::new("__unique", Span::mixed_site());
         let names = self.events().map(|(event, ty)| {
             let spelled = spelling::of(ty);
             quote!((#spelled, <#event as #krate::Event>::TYPE))
         });
         let assertions = self.events().enumerate().skip(1).map(|(index, (_, ty))| {
-            let unique = Ident::new("__unique", at(ty));
-            quote_spanned!(at(ty)=> #unique.assert(#index);)
+            quote_spanned!(at(ty)=> const _: () = __UNIQUE_NAMES.assert(#index);)
         });
         quote! {
-            const _: () = {
-                let __names: [(&::core::primitive::str, &::core::primitive::str); #count] =
-                    [#(#names),*];
-                let #unique =
-                    #krate::__private::UniqueNames::of::<#ident, #first>(#name, &__names);
-                #(#assertions)*
-            };
+            const __UNIQUE_NAMES: #krate::__private::UniqueNames<'static, #count> =
+                #krate::__private::UniqueNames::of::<#ident, #first>(#name, &[#(#names),*]);
+            #(#assertions)*
         }
     }
 

@@ -281,7 +281,8 @@ pub use eventflow_macros::Classify;
 /// `Result<(), E>`, where `E` is a [`Failure`], a boxed error, or [`Classify`](trait@Classify).
 ///
 /// Options, all of them optional:
-/// - `timeout = "5s"`: after which time one call is cut. The default is the consumer's, 30 s.
+/// - `timeout = "5s"`: after which time one call is cut, counted from where it first waits. The default is
+///   the consumer's, 30 s.
 /// - `retry(attempts = 3, backoff = "50ms")`: a failed call is repeated at once, in process, from a
 ///   clean savepoint. `attempts` counts the first call too; `backoff` is the time between two,
 ///   10 ms unless set. All waits together are at most 1 s, since the transaction stays open; longer

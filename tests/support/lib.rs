@@ -14,6 +14,7 @@
 )]
 
 mod eventually;
+pub mod gate;
 pub mod proxy;
 pub mod running;
 pub mod shop;

@@ -1,4 +1,5 @@
-//! The table as code: one `match` on the event's type, and bounds that check it whole.
+//! The table as code: the places of the event types, the handlers in tuples, and bounds that check it
+//! whole.
 
 use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};

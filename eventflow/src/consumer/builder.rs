@@ -135,7 +135,8 @@ where
         self
     }
 
-    /// After which time a handler that says nothing itself is cut. Default: 30 s.
+    /// After which time a handler that says nothing itself is cut, counted from where it first waits.
+    /// Default: 30 s.
     ///
     /// A plain service's call has this time until it asks for the transaction, and once more from
     /// then on.

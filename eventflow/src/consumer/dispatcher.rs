@@ -21,7 +21,8 @@ use crate::{
 /// What a layer may take on top of the handler's own time before the whole delivery is cut.
 const SLACK_FOR_LAYERS: Duration = Duration::from_secs(30);
 
-/// Who has the service for longer than this does not call it, but waits until it is ready.
+/// Who has the service for longer than this does not call it, but waits until it is ready. A transaction
+/// may be open for that long: to end it costs more.
 const MOMENT: Duration = Duration::from_millis(10);
 
 /// A call that has started: run it outside the lock.

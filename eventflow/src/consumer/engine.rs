@@ -50,6 +50,11 @@ pub(super) struct Engine<Src, I: Inbox> {
 }
 
 impl<Src: Send + Sync + 'static, I: Inbox> Engine<Src, I> {
+    /// How many workers share what waits: as many as have units that do not wait for each other.
+    pub(super) fn sharing(&self) -> usize {
+        self.settings.workers.min(self.inbox.units_at_once())
+    }
+
     /// A delivery without a transaction.
     pub(super) fn delivery(&self, row: &Row) -> Delivery<I> {
         let (timeout, stopping) = (self.settings.handler_timeout, self.stopping.clone());

@@ -23,6 +23,9 @@ const BEHIND: Duration = Duration::from_millis(100);
 /// the inbox wants room as well: a row that waits there costs a claim.
 const STILL_BEHIND: Duration = Duration::from_millis(20);
 
+/// How many rows are stored to wait between two such waits: 25,000 in a second.
+const AT_ONCE: usize = 500;
+
 /// What is intended with the next batch.
 pub(super) enum Intended {
     /// The workers of this process have room for it.
@@ -69,6 +72,8 @@ pub(super) struct Intake<'e, Src, I: Inbox> {
     allowance: u64,
     /// The workers had no room for the last batch.
     is_behind: bool,
+    /// How many rows were stored to wait since room was waited for.
+    at_once: usize,
     outage: Outage<'e>,
 }
 
@@ -83,6 +88,7 @@ where
             feeder,
             allowance: 0,
             is_behind: false,
+            at_once: 0,
             outage: Outage::new("counting due rows", &engine.vitals.database),
         }
     }
@@ -101,7 +107,7 @@ where
         let (engine, feeder) = (self.engine, self.feeder);
         let batch_size = engine.settings.batch_size;
         engine.able_worker().await;
-        let mut patience = if self.is_behind { STILL_BEHIND } else { BEHIND };
+        let mut patience = self.patience();
         loop {
             let room = tokio::time::timeout(patience, feeder.room(batch_size)).await;
             self.is_behind = room.is_err();
@@ -109,10 +115,23 @@ where
                 return Intended::Run(room);
             }
             if let Some(promise) = self.promise(batch_size).await {
+                self.at_once += batch_size;
                 return Intended::Wait(promise);
             }
             patience = engine.settings.poll_interval;
         }
+    }
+
+    /// How long room for the next batch is waited for.
+    fn patience(&mut self) -> Duration {
+        if !self.is_behind {
+            return BEHIND;
+        }
+        if self.at_once < AT_ONCE {
+            return Duration::ZERO;
+        }
+        self.at_once = 0;
+        STILL_BEHIND
     }
 
     /// A batch more, if it may wait in the inbox.

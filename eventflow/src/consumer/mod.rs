@@ -165,6 +165,8 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
         let stop = engine.stopping.clone().drop_guard();
         tokio::pin!(shutdown);
         tokio::select! {
+            // First: one that waits for a signal is to have set its handler before anything begins.
+            biased;
             _ = &mut shutdown => return Ok(engine.counters.report()),
             ready = self.start() => ready?,
         }
@@ -252,8 +254,7 @@ async fn supervise<Src: Source, I: Inbox>(
 
 fn spawn_loops<Src: Source, I: Inbox>(engine: &Arc<Engine<Src, I>>) -> JoinSet<()> {
     let mut loops = JoinSet::new();
-    let sharing = engine.settings.workers.min(engine.inbox.units_at_once());
-    let queue = Queue::new(engine.settings.batch_size, sharing);
+    let queue = Queue::new(engine.settings.batch_size, engine.sharing());
     let queue = Arc::new(queue);
     let feeder = Feeder::new(&queue);
     let shared = || Arc::clone(engine);

@@ -126,7 +126,7 @@ pub(super) fn message(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::{
-        envelope::{Envelope, Payload},
+        envelope::{Envelope, Metadata, Payload},
         inbox::Lease,
     };
 
@@ -136,20 +136,7 @@ mod tests {
                 id: uuid::Uuid::nil(),
                 token: 1,
             },
-            envelope: Envelope::from_parts(
-                crate::envelope::Metadata {
-                    event_id: "e-1".to_owned(),
-                    event_type: "OrderPaid".to_owned(),
-                    aggregate_id: uuid::Uuid::nil(),
-                    occurred_on: chrono::DateTime::UNIX_EPOCH,
-                    correlation_id: None,
-                    causation_id: None,
-                    traceparent: None,
-                    stream_id: None,
-                    attempt: 1,
-                },
-                Payload::empty(),
-            ),
+            envelope: Envelope::from_parts(Metadata::of("e-1"), Payload::empty()),
             retry_count,
             max_retries,
             due_in: Duration::ZERO,

@@ -3,7 +3,6 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -13,9 +12,6 @@ use crate::{inbox::Row, stream::Batch};
 /// How many batches may wait: one that is being stored, one that is being claimed, and one that keeps
 /// the workers busy meanwhile.
 const BATCHES: usize = 3;
-
-/// What one worker does in this time is not worth sharing: each share costs a commit.
-const QUICK: Duration = Duration::from_millis(20);
 
 /// What a worker takes at once.
 pub(super) enum Work {
@@ -43,7 +39,6 @@ struct Waiting {
     feeders: usize,
     /// The last worker took rows, so that a batch is next: neither is to wait for all of the others.
     batch_is_next: bool,
-    pace: Pace,
 }
 
 impl Queue {
@@ -59,8 +54,8 @@ impl Queue {
 
     /// Takes a worker's share of what waits, and waits for it; `None` once nobody feeds the queue.
     ///
-    /// A share leaves something for the other workers, so that slow handlers run side by side. Of quick
-    /// ones it is as many as there is no use in sharing; where units would wait for each other, a batch.
+    /// A share leaves something for the other workers, so that slow handlers run side by side; where
+    /// their units would wait for each other, it is a batch.
     pub(super) async fn take(&self) -> Option<Work> {
         loop {
             let filled = self.filled.notified();
@@ -92,49 +87,14 @@ impl Queue {
             return None;
         }
         waiting.batch_is_next = true;
-        let share = waiting.pace.share_of(waiting.rows.len(), self.sharing);
-        let share = share.min(self.most);
+        let share = waiting.rows.len().div_ceil(self.sharing).min(self.most);
         let rows: Vec<Row> = waiting.rows.drain(..share).collect();
         self.room.add_permits(rows.len());
         Some(Work::Rows(rows))
     }
 
-    /// Notes how long a worker took for a share of this many rows.
-    pub(super) fn note_pace(&self, rows: usize, took: Duration) {
-        let rows = u32::try_from(rows).unwrap_or(u32::MAX).max(1);
-        self.lock().pace.note(took / rows);
-    }
-
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// How long a row takes, as far as that is known.
-#[derive(Default)]
-struct Pace(Option<Duration>);
-
-impl Pace {
-    /// How many of the rows that wait one worker takes, of those that share them.
-    fn share_of(&self, rows: usize, sharing: usize) -> usize {
-        rows.div_ceil(sharing).max(self.quick_rows()).min(rows)
-    }
-
-    fn quick_rows(&self) -> usize {
-        let Some(pace) = self.0 else {
-            return 0;
-        };
-        let rows = QUICK.as_nanos() / pace.as_nanos().max(1);
-        usize::try_from(rows).unwrap_or(usize::MAX)
-    }
-
-    /// Slower rows count at once, since a share of too many of them keeps the other workers idle;
-    /// quicker ones count by and by.
-    fn note(&mut self, pace: Duration) {
-        self.0 = Some(match self.0 {
-            Some(before) if pace < before => (before * 3 + pace) / 4,
-            _ => pace,
-        });
     }
 }
 
@@ -216,34 +176,5 @@ impl Room {
         if let Some(kept) = self.0.as_mut().and_then(|permits| permits.split(rows)) {
             kept.forget();
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rows_are_shared_until_they_are_known_to_be_quick() {
-        let mut pace = Pace::default();
-        assert_eq!(pace.share_of(10, 4), 3);
-
-        pace.note(QUICK / 8);
-        assert_eq!(pace.share_of(10, 4), 8);
-        assert_eq!(pace.share_of(5, 4), 5);
-        assert_eq!(pace.share_of(100, 4), 25);
-    }
-
-    #[test]
-    fn rows_that_turn_slow_are_shared_at_once_and_quick_ones_are_not_for_a_while() {
-        let mut pace = Pace::default();
-        pace.note(QUICK / 100);
-        pace.note(QUICK);
-        assert_eq!(pace.share_of(10, 4), 3);
-
-        for _ in 0..20 {
-            pace.note(QUICK / 100);
-        }
-        assert_eq!(pace.share_of(10, 4), 10);
     }
 }

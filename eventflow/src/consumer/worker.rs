@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
@@ -29,11 +28,7 @@ where
 {
     while let Some(work) = queue.take().await {
         match work {
-            Work::Rows(rows) => {
-                let (begun, count) = (Instant::now(), rows.len());
-                run(&engine, rows).await;
-                queue.note_pace(count, begun.elapsed());
-            }
+            Work::Rows(rows) => run(&engine, rows).await,
             Work::Fresh(batch) => drop(run_fresh(&engine, batch).await),
         }
     }

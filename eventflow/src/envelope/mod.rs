@@ -40,6 +40,24 @@ pub struct Metadata {
     pub attempt: u32,
 }
 
+#[cfg(test)]
+impl Metadata {
+    /// What a unit test needs to know about an event.
+    pub(crate) fn of(event_id: &str) -> Self {
+        Self {
+            event_id: event_id.to_owned(),
+            event_type: "OrderPaid".to_owned(),
+            aggregate_id: Uuid::nil(),
+            occurred_on: DateTime::UNIX_EPOCH,
+            correlation_id: None,
+            causation_id: None,
+            traceparent: None,
+            stream_id: None,
+            attempt: 1,
+        }
+    }
+}
+
 /// An event as it travels: its metadata and its payload. Cloning is cheap.
 ///
 /// # Examples

@@ -57,7 +57,7 @@ points! {
     AfterSettleCommit = "after_settle_commit",
     /// A batch of finished rows is deleted; there may be more of them.
     InRetention = "in_retention",
-    /// The indexes of a table that is adopted are built; nothing keeps its events unique by them yet.
+    /// The indexes of a table that is adopted are built; its old unique index is still there.
     InAdoption = "in_adoption",
     /// The table is made, or adopted; the migration's transaction is open.
     InMigration = "in_migration",
@@ -72,18 +72,6 @@ pub(crate) async fn reach(point: Point) -> Result<(), Error> {
 #[cfg(not(feature = "fail-points"))]
 pub(crate) fn reach(_: Point) -> std::future::Ready<Result<(), Error>> {
     std::future::ready(Ok(()))
-}
-
-/// Whether something is to happen at a point.
-#[cfg(feature = "sqlite")]
-pub(crate) fn stops_at(point: Point) -> bool {
-    #[cfg(feature = "fail-points")]
-    return plan::of_this_process().stops_at(point);
-    #[cfg(not(feature = "fail-points"))]
-    {
-        _ = point;
-        false
-    }
 }
 
 /// Runs the INSERT of a batch, which commits by itself; where it is to stop before its commit, in a

@@ -42,7 +42,8 @@ pub trait Handler: Send + Sync + 'static {
     /// Whether it has no effects outside its transaction that a second run would repeat.
     const REPLAY_SAFE: bool = false;
 
-    /// After which time one call is cut; `None` takes the consumer's (30 s).
+    /// After which time one call is cut, counted from where it first waits; `None` takes the consumer's
+    /// (30 s).
     const TIMEOUT: Option<Duration> = None;
 
     /// How often a failed call is repeated at once, in process; `None` is never.

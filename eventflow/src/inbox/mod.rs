@@ -280,7 +280,8 @@ pub struct Demand<'a> {
 
 /// The table that holds every event once. Sealed: [`PgInbox`] and [`SqliteInbox`] implement it.
 ///
-/// Every method is one short transaction that has committed when it answers.
+/// Every method but [`migrate`](Self::migrate) is one short transaction that has committed when it
+/// answers.
 ///
 /// # Cancel safety
 /// The database work of each method runs in a task of its own, so a dropped future never leaves a
@@ -308,13 +309,23 @@ pub trait Inbox: sealed::Sealed + Clone + fmt::Debug + Send + Sync + 'static {
     /// What keeps other processes out is a connection beside the pool's. An adoption that ends early is
     /// gone on with by the next call.
     ///
+    /// A build is a statement outside of a transaction: through a pooler, give the adoption a connection
+    /// to the server itself.
+    ///
     /// # Errors
     /// If the database refuses a statement or cannot be reached, or if the table is not one that an
     /// inbox can use.
+    ///
+    /// # Cancel safety
+    /// A dropped future does not end the migration: it goes on while the process lives.
     fn migrate(&self) -> impl Future<Output = Result<(), Error>> + Send;
 
     /// Checks that the table is there, with all its columns and what keeps an event from being
     /// stored twice.
+    ///
+    /// # Errors
+    /// If it is not, or the database cannot be reached; a transient one while the table is being
+    /// adopted.
     fn check_schema(&self) -> impl Future<Output = Result<(), Error>> + Send;
 
     /// The same inbox with connections for what a consumer asks.
@@ -330,7 +341,7 @@ pub trait Inbox: sealed::Sealed + Clone + fmt::Debug + Send + Sync + 'static {
     /// Whether statements store nothing that come after a handler has ended the unit's transaction.
     fn guards_units(&self) -> bool;
 
-    /// Stores arrivals in one statement; an event that is there already is left as it is.
+    /// Stores arrivals, all or none; an event that is there already is left as it is.
     fn insert(
         &self,
         holder: &Holder,

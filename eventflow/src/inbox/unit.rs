@@ -32,13 +32,15 @@ pub trait Unit: sealed::Sealed + Send + 'static {
 
     /// Keeps the attempt's writes. Answers `false` if an error that the handler swallowed has
     /// aborted the transaction: the attempt is then rolled back.
+    ///
+    /// It may set the next attempt's savepoint with it, which then asks for none.
     fn release(&mut self) -> impl Future<Output = Result<bool, UnitLost>> + Send;
 
     /// Takes the attempt's writes back, to the savepoint, which stays. `interrupt` first stops the
     /// query that a dropped call may have left running.
     fn rollback(&mut self, interrupt: bool) -> impl Future<Output = Result<(), UnitLost>> + Send;
 
-    /// Stores arrivals in one statement; an event that is there already is left as it is. Those to run
+    /// Stores arrivals; an event that is there already is left as it is. Those to run
     /// enter as `processed`: they are when the unit commits, unless they are amended.
     fn insert(
         &mut self,
@@ -46,15 +48,14 @@ pub trait Unit: sealed::Sealed + Send + 'static {
         arrivals: Vec<Arrival>,
     ) -> impl Future<Output = Result<Insertion, UnitLost>> + Send;
 
-    /// Writes the next states in one statement; answers the claims that held.
+    /// Writes the next states; answers the claims that held.
     fn settle(
         &mut self,
         holder: &Holder,
         settlements: &[Settlement],
     ) -> impl Future<Output = Result<Vec<Lease>, UnitLost>> + Send;
 
-    /// Writes the next states of rows that this unit has inserted and that are not processed, in one
-    /// statement. The unit is lost if it does not find one of them.
+    /// Writes the next states of rows that this unit has inserted and that are not processed. The unit is lost if it does not find one of them.
     fn amend(
         &mut self,
         holder: &Holder,

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{task::unconstrained, time::sleep};
+use tokio::{task::coop::unconstrained, time::sleep};
 
 use crate::handler::Failure;
 

@@ -8,11 +8,12 @@ use std::{
 
 use eventflow_tests::{
     eventually,
+    gate::Gate,
     running::Running,
     shop::{Database, Script, Shop, names},
 };
 use futures_util::FutureExt;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 
 use super::DEADLINE;
 
@@ -48,41 +49,9 @@ async fn an_idle_consumer_stops_at_once<D: Database>() {
     assert_eq!((report.read, report.processed), (1, 1), "{report}");
 }
 
-/// Tells that a handler runs, which then waits until it may go on.
-struct Gate {
-    entered: Notify,
-    open: Semaphore,
-}
-
-impl Gate {
-    fn new() -> Arc<Self> {
-        Arc::new(Self {
-            entered: Notify::new(),
-            open: Semaphore::new(0),
-        })
-    }
-
-    async fn pass(&self) {
-        self.entered.notify_one();
-        self.open.acquire().await.unwrap().forget();
-    }
-}
-
-fn gated<D: Database>() -> (Script<D>, Arc<Gate>) {
+fn gated<D: Database>() -> (Script<D>, Gate) {
     let gate = Gate::new();
-    let script = Script::new().on_order({
-        let gate = Arc::clone(&gate);
-        move |mut call| {
-            let gate = Arc::clone(&gate);
-            async move {
-                call.write().await?;
-                gate.pass().await;
-                Ok(())
-            }
-            .boxed()
-        }
-    });
-    (script, gate)
+    (Script::new().orders_wait_at(&gate), gate)
 }
 
 async fn what_runs_finishes_and_what_waits_is_handed_back<D: Database>() {
@@ -93,11 +62,11 @@ async fn what_runs_finishes_and_what_waits_is_handed_back<D: Database>() {
     let consumer = shop.consumer(script).workers(1).batch_size(4);
     let consumer = consumer.grace(Duration::from_secs(1));
     let running = Running::start(consumer.build().unwrap());
-    gate.entered.notified().await;
+    gate.entered().await;
 
     let stopping = tokio::spawn(running.stop());
     tokio::task::yield_now().await;
-    gate.open.add_permits(1);
+    gate.let_one_pass();
     let report = stopping.await.unwrap();
 
     let counts = shop.counts().await;
@@ -134,7 +103,7 @@ async fn what_runs_beyond_the_grace_period_is_cut<D: Database>() {
         .workers(1)
         .grace(Duration::from_millis(50));
     let running = Running::start(consumer.build().unwrap());
-    gate.entered.notified().await;
+    gate.entered().await;
 
     let report = running.stop().await;
 
@@ -207,10 +176,10 @@ async fn a_dropped_consumer_stops_as_well<D: Database>() {
     let minutes = Duration::from_mins(5);
     let consumer = shop.consumer(script).workers(1).block(minutes);
     let running = Running::start(consumer.build().unwrap());
-    gate.entered.notified().await;
+    gate.entered().await;
 
     running.abort().await;
-    gate.open.add_permits(1);
+    gate.let_one_pass();
 
     eventually(DEADLINE, async || {
         let counts = shop.counts().await;
@@ -224,21 +193,11 @@ async fn a_dropped_consumer_stops_as_well<D: Database>() {
 async fn a_dropped_consumer_holds_what_still_runs<D: Database>() {
     let shop = Shop::<D>::open().await;
     let gate = Gate::new();
-    let script = Script::new().on_parcel({
-        let gate = Arc::clone(&gate);
-        move |_| {
-            let gate = Arc::clone(&gate);
-            async move {
-                gate.pass().await;
-                Ok(())
-            }
-            .boxed()
-        }
-    });
+    let script = Script::new().parcels_wait_at(&gate);
     shop.parcels(0..1).await;
     let consumer = shop.consumer(script).lease(Duration::from_millis(200));
     let running = Running::start(consumer.build().unwrap());
-    gate.entered.notified().await;
+    gate.entered().await;
     eventually(DEADLINE, async || {
         shop.event_ids("processing").await == ["parcel-0"]
     })
@@ -253,7 +212,7 @@ async fn a_dropped_consumer_holds_what_still_runs<D: Database>() {
         eventually(DEADLINE, async || !known.contains(&end().await)).await;
         ends.insert(end().await);
     }
-    gate.open.add_permits(1);
+    gate.let_one_pass();
 
     eventually(DEADLINE, async || shop.counts().await.processed == 1).await;
     assert_eq!(shop.column("parcel-0", "lock_token").await, "1");

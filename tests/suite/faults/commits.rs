@@ -3,6 +3,7 @@
 use eventflow::{Report, Sink, Source, prelude::*};
 use eventflow_tests::{
     eventually,
+    gate::Gate,
     postgres::PostgresServer,
     running::Running,
     shop::{OnPostgres, Script, Shop, names},
@@ -17,6 +18,8 @@ on_postgres!(
     p1_batch_stored_and_not_answered,
     p1_handlers_commit_cut_and_not_stored,
 );
+
+inline_on_postgres!(p1_what_a_commit_without_answer_has_left_runs_at_once);
 
 /// A server on which the first commit of an insert into this table waits for a standby that never
 /// comes. A session that waits for a standby has committed already; ended there, it gives no answer.
@@ -55,6 +58,20 @@ async fn first_commit_hangs(table: &str) -> (PostgresServer, PgPool) {
     (server, PgPool::connect(&url).await.unwrap())
 }
 
+/// Ends the session whose commit hangs.
+async fn end_the_commit(pool: &PgPool) {
+    eventually(DEADLINE, async || {
+        let ended: Vec<bool> = sqlx::query_scalar(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'",
+        )
+        .fetch_all(pool)
+        .await
+        .unwrap();
+        !ended.is_empty()
+    })
+    .await;
+}
+
 /// Two events, of which the first meets the commit that hangs; answers what was counted, and how
 /// often the handler ran.
 async fn ended_in_its_commit<D: OnPostgres>(
@@ -77,16 +94,7 @@ async fn ended_in_its_commit<D: OnPostgres>(
     let consumer = Consumer::builder(stream.clone(), inbox, Work::new(state));
     let consumer = D::MODE.set(consumer).workers(1);
     let running = Running::start(consumer.build().unwrap());
-    eventually(DEADLINE, async || {
-        let ended: Vec<bool> = sqlx::query_scalar(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'",
-        )
-        .fetch_all(pool)
-        .await
-        .unwrap();
-        !ended.is_empty()
-    })
-    .await;
+    end_the_commit(pool).await;
     // It is taken when the first is done with.
     stream.send(&[event()]).await.unwrap();
     eventually(DEADLINE, async || rows_in(pool, "processed").await == 2).await;
@@ -124,6 +132,35 @@ async fn p1_batch_stored_and_not_answered<D: OnPostgres>() {
     let stored = (report.stored, report.duplicates);
     assert_eq!(stored, (2 - known, known), "{report}");
     assert_eq!((report.failed, report.recovered), (0, 0), "{report}");
+}
+
+/// A layer holds the second event back, so that the unit commits what it has, and leaves the row leased
+/// to nobody who knows of it.
+async fn p1_what_a_commit_without_answer_has_left_runs_at_once<D: OnPostgres>() {
+    let (server, pool) = first_commit_hangs("effects").await;
+    let options = pool.connect_options();
+    let database = options.get_database().expect("the test has made one");
+    let inbox = PgInbox::connect(&server.url(database)).await.unwrap();
+    let stream = MemoryStream::new("work").group("billing");
+    stream.open().await.unwrap();
+    let event = || Envelope::new(&WorkRequested::taking(0)).unwrap();
+    stream.send(&[event(), event()]).await.unwrap();
+    let gate = Gate::new();
+
+    let consumer = Consumer::builder(stream.clone(), inbox, Work::new(WorkState::default()));
+    let consumer = D::MODE.set(consumer).workers(1);
+    let consumer = consumer.layer(gate.holding_back(2)).build().unwrap();
+    let running = Running::start(consumer);
+    gate.entered().await;
+    end_the_commit(&pool).await;
+    gate.open();
+
+    eventually(DEADLINE, async || rows_in(&pool, "processed").await == 2).await;
+    let report = running.stop().await;
+    assert_eq!(effects(&pool).await, (2, 2));
+    assert_eq!((report.units_lost, report.failed), (1, 0), "{report}");
+    assert_eq!(report.recovered, 0, "{report}");
+    assert_eq!(stream.pending(), 0);
 }
 
 /// The session ends in the middle of its commit, which then never was.

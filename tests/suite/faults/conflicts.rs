@@ -12,6 +12,7 @@ use std::{
 use eventflow::prelude::*;
 use eventflow_tests::{
     eventually,
+    gate::Gate,
     running::Running,
     shop::{Call, Database, OnPostgres, Script, Shop, names},
 };
@@ -19,7 +20,7 @@ use futures_util::FutureExt;
 use sqlx::{Connection, Executor, sqlite::SqliteConnectOptions};
 use tokio::sync::mpsc;
 
-use super::{DEADLINE, late::Gate};
+use super::DEADLINE;
 
 on_every_database!(p3_a_conflict_in_a_handlers_own_error);
 
@@ -280,14 +281,11 @@ async fn p3_a_conflict_of_a_lease_extension_passes<D: OnPostgres>() {
         shop.database.change(sql).await;
     }
     let gate = Gate::new();
-    let script = Script::new().on_parcel({
-        let gate = gate.clone();
-        move |_| gate.clone().pass().map(Ok).boxed()
-    });
+    let script = Script::new().parcels_wait_at(&gate);
     shop.parcels(0..1).await;
     let consumer = shop.consumer(script).lease(Duration::from_millis(900));
     let running = Running::start(consumer.build().unwrap());
-    gate.entered.notified().await;
+    gate.entered().await;
     eventually(DEADLINE, async || {
         shop.event_ids("processing").await == ["parcel-0"]
     })
@@ -300,7 +298,7 @@ async fn p3_a_conflict_of_a_lease_extension_passes<D: OnPostgres>() {
         })
         .await;
     }
-    gate.open.add_permits(2);
+    gate.open();
     eventually(DEADLINE, async || shop.counts().await.processed == 1).await;
     let report = running.stop().await;
 

@@ -8,6 +8,7 @@ use std::{
 use eventflow::{Consumer, PgInbox};
 use eventflow_tests::{
     always, eventually,
+    gate::Gate,
     postgres::PostgresServer,
     proxy::Proxy,
     running::Running,
@@ -18,7 +19,6 @@ use sqlx::{PgPool, pool::PoolConnection, postgres::PgPoolOptions};
 
 use super::{
     DEADLINE,
-    late::Gate,
     redis_shop::{RedisConsumer, RedisShop},
 };
 
@@ -107,13 +107,13 @@ async fn p4_disk_full<D: OnPostgres>() {
     let consumer = shop.consumer(first_waits(&gate)).workers(1);
     let running = Running::start(consumer.build().unwrap());
     shop.orders(FIRST..FIRST + 1).await;
-    gate.entered.notified().await;
+    gate.entered().await;
 
     let insert = "INSERT INTO full_disks DEFAULT VALUES";
     shop.database.change(insert).await;
     let full = Instant::now();
     // Once more where its settlement fails.
-    gate.open.add_permits(10);
+    gate.open();
     shop.orders(FIRST + 1..FIRST + 20).await;
 
     // Storing, claiming, recovering and settling each try again, ever more slowly.
@@ -173,14 +173,14 @@ async fn p4_too_many_connections<D: OnPostgres>() {
     let consumer = D::MODE.set(consumer).workers(1);
     let running = Running::start(consumer.build().unwrap());
     shop.orders(FIRST..FIRST + 1).await;
-    gate.entered.notified().await;
+    gate.entered().await;
 
     server.run("ALTER ROLE shop CONNECTION LIMIT 0").await;
     let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'shop'";
     server.run(end).await;
     let full = Instant::now();
     // Once more after its session has ended.
-    gate.open.add_permits(10);
+    gate.open();
     shop.orders(FIRST + 1..FIRST + 20).await;
 
     let refused = || {

@@ -11,13 +11,14 @@ use std::{
 use eventflow::{Failure, prelude::*};
 use eventflow_tests::{
     eventually,
+    gate::Gate,
     running::Running,
     shop::{Answer, Call, Database, OnPostgres, Script, Shop, names, router, soon},
 };
 use futures_util::FutureExt;
 use sqlx::Connection as _;
 
-use super::{DEADLINE, late::Gate};
+use super::DEADLINE;
 
 on_every_database!(
     h1_a_failing_handler_runs_as_often_as_it_may_and_a_permanent_failure_once,
@@ -206,8 +207,8 @@ async fn h6_what_a_handler_leaks_is_taken_back_and_what_it_spawns_is_not_waited_
         "{message}"
     );
     assert_eq!(shop.event_ids("processed").await, names([1, 2]));
-    gate.entered.notified().await;
-    gate.open.add_permits(1);
+    gate.entered().await;
+    gate.let_one_pass();
 }
 
 /// A pool that handlers share with the engine may run dry: then units wait, no event fails, and all

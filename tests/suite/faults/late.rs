@@ -11,11 +11,12 @@ use std::{
 use eventflow::{Delivery, Failure};
 use eventflow_tests::{
     eventually,
+    gate::Gate,
     running::Running,
     shop::{Database, OnPostgres, Postgres, Script, Shop, Sqlite, names},
 };
 use futures_util::FutureExt;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tower::service_fn;
 
 use super::DEADLINE;
@@ -146,27 +147,6 @@ async fn h4_a_handler_that_never_yields_keeps_its_event_on_sqlite() {
     assert_eq!(shop.effects().await, ["of the blocked one"]);
 }
 
-/// Tells that a handler runs, which then waits until it may go on.
-#[derive(Clone)]
-pub(super) struct Gate {
-    pub(super) entered: Arc<Notify>,
-    pub(super) open: Arc<Semaphore>,
-}
-
-impl Gate {
-    pub(super) fn new() -> Self {
-        Self {
-            entered: Arc::new(Notify::new()),
-            open: Arc::new(Semaphore::new(0)),
-        }
-    }
-
-    pub(super) async fn pass(self) {
-        self.entered.notify_one();
-        self.open.acquire().await.unwrap().forget();
-    }
-}
-
 /// What a claim of another worker does to the row.
 const TAKEN_OVER: &str =
     "UPDATE event_inbox SET lock_token = lock_token + 1, locked_by = 'another'";
@@ -175,20 +155,17 @@ const TAKEN_OVER: &str =
 async fn h5_a_lapsed_owners_late_answer_is_refused<D: Database>() {
     let shop = Shop::<D>::open().await;
     let gate = Gate::new();
-    let script = Script::new().on_parcel({
-        let gate = gate.clone();
-        move |_| gate.clone().pass().map(Ok).boxed()
-    });
+    let script = Script::new().parcels_wait_at(&gate);
     shop.parcels(0..1).await;
     let running = Running::start(shop.consumer(script).build().unwrap());
-    gate.entered.notified().await;
+    gate.entered().await;
     eventually(DEADLINE, async || {
         shop.event_ids("processing").await == ["parcel-0"]
     })
     .await;
 
     shop.database.change(TAKEN_OVER).await;
-    gate.open.add_permits(1);
+    gate.let_one_pass();
     eventually(DEADLINE, async || shop.stream.pending() == 0).await;
     let report = running.stop().await;
 
@@ -217,11 +194,11 @@ async fn h5_a_lapsed_owners_late_commit_is_rolled_back<D: OnPostgres>() {
     shop.orders(0..3).await;
     let consumer = shop.consumer(script).workers(1);
     let running = Running::start(consumer.build().unwrap());
-    gate.entered.notified().await;
+    gate.entered().await;
 
     let of_the_first = format!("{TAKEN_OVER} WHERE event_id = 'order-0'");
     shop.database.change(of_the_first).await;
-    gate.open.add_permits(1);
+    gate.let_one_pass();
     // The others of its unit are rolled back with it, and run again by themselves.
     eventually(DEADLINE, async || shop.counts().await.processed == 2).await;
     let report = running.stop().await;

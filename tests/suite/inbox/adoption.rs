@@ -203,6 +203,18 @@ async fn a_sqlite_table_of_another_maker_is_refused() {
     assert!(error.to_string().contains("event_inbox"), "{error}");
 }
 
+#[tokio::test]
+async fn a_sqlite_table_without_row_ids_is_refused() {
+    let inbox = SqliteInbox::in_memory().await.unwrap();
+    let table = SqliteInbox::schema_sql().replace("STRICT", "STRICT, WITHOUT ROWID");
+    inbox.pool().execute(AssertSqlSafe(table)).await.unwrap();
+
+    let error = inbox.check_schema().await.unwrap_err();
+
+    assert_eq!(error.kind(), ErrorKind::Schema);
+    assert!(error.to_string().contains("WITHOUT ROWID"), "{error}");
+}
+
 /// While a new version is rolled out, processes of the old one start on its table.
 async fn a_table_of_a_newer_version_is_used_as_it_is(fixture: impl Fixture) {
     fixture

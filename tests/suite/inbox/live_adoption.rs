@@ -171,6 +171,31 @@ async fn writers_go_on_while_indexes_are_built() {
     assert!(site.texts(copy).await.is_empty());
 }
 
+/// The old index would refuse the events that another service has as well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_service_waits_until_the_table_is_adopted() {
+    let site = Site::start().await;
+    let other = PgInbox::connect(site.database.url()).await.unwrap();
+    let snapshot = site.old_snapshot().await;
+    let adoption = site.adopt();
+    site.await_build().await;
+    let early = other.check_schema().await.unwrap_err();
+    let keeps_constraint_away = site.long_transaction().await;
+    drop(snapshot);
+    site.await_exclusive_lock().await;
+
+    // All indexes are there by now.
+    let late = other.check_schema().await.unwrap_err();
+
+    for error in [early, late] {
+        assert!(error.is_transient(), "{error:?}");
+        assert!(error.to_string().contains("adoption"), "{error}");
+    }
+    drop(keeps_constraint_away);
+    done(adoption).await.unwrap();
+    other.check_schema().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writers_go_on_while_a_long_transaction_keeps_the_table() {
     let site = Site::start().await;

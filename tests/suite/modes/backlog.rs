@@ -4,12 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use eventflow_tests::{
     always, eventually,
+    gate::Gate,
     running::Running,
     shop::{Builder, Database, Script, Shop},
 };
-use futures_util::FutureExt;
 
-use super::{A_WHILE, DEADLINE, Gate};
+use super::{A_WHILE, DEADLINE};
 
 on_every_database!(
     rows_wait_up_to_the_mark_and_nothing_more_is_read,
@@ -33,11 +33,6 @@ fn behind<D: Database>(shop: &Shop<D>, script: Script<D>, mark: usize) -> Builde
         .high_water_mark(u32::try_from(mark).unwrap())
 }
 
-fn blocked<D: Database>(gate: &Gate) -> Script<D> {
-    let gate = gate.clone();
-    Script::new().on_parcel(move |_| gate.clone().pass().map(Ok).boxed())
-}
-
 /// What was stored, and what waits of it.
 async fn rows<D: Database>(shop: &Shop<D>) -> (usize, usize) {
     let pending = shop.event_ids("pending").await.len();
@@ -57,7 +52,9 @@ async fn rows_wait_up_to_the_mark_and_nothing_more_is_read<D: Database>() {
     let shop = Shop::<D>::open().await;
     let gate = Gate::new();
     shop.parcels(0..PARCELS).await;
-    let consumer = behind(&shop, blocked(&gate), MARK).build().unwrap();
+    let consumer = behind(&shop, Script::new().parcels_wait_at(&gate), MARK)
+        .build()
+        .unwrap();
     let running = Running::start(consumer);
 
     eventually(DEADLINE, async || rows(&shop).await.1 == MARK).await;
@@ -83,7 +80,9 @@ async fn rows_that_wait_run_at_another_consumer<D: Database>() {
     let shop = Arc::new(Shop::<D>::open().await);
     let gate = Gate::new();
     shop.parcels(0..PARCELS).await;
-    let consumer = behind(&shop, blocked(&gate), MARK).build().unwrap();
+    let consumer = behind(&shop, Script::new().parcels_wait_at(&gate), MARK)
+        .build()
+        .unwrap();
     let blocked = Running::start(consumer);
     eventually(DEADLINE, async || rows(&shop).await.1 == MARK).await;
 
@@ -112,10 +111,12 @@ async fn a_mark_of_zero_stores_only_what_the_workers_have_room_for<D: Database>(
     let shop = Shop::<D>::open().await;
     let gate = Gate::new();
     shop.parcels(0..PARCELS).await;
-    let consumer = behind(&shop, blocked(&gate), 0).build().unwrap();
+    let consumer = behind(&shop, Script::new().parcels_wait_at(&gate), 0)
+        .build()
+        .unwrap();
     let running = Running::start(consumer);
 
-    gate.entered.notified().await;
+    gate.entered().await;
     always(A_WHILE, async || {
         let (stored, pending) = rows(&shop).await;
         pending == 0 && stored <= LEASED

@@ -8,16 +8,16 @@ use std::{
     time::Duration,
 };
 
-use eventflow::{BoxError, Delivery, Inbox, Source};
+use eventflow::Source;
 use eventflow_tests::{
     eventually,
+    gate::Gate,
     running::Running,
     shop::{Database, Script, Shop, names},
 };
-use futures_util::{FutureExt, future::BoxFuture};
-use tower::{Service, layer::layer_fn};
+use futures_util::FutureExt;
 
-use super::{DEADLINE, Gate, note_states, states_of};
+use super::{DEADLINE, note_states, states_of};
 
 inline!(
     a_slow_handler_without_transaction_keeps_none_open,
@@ -39,15 +39,12 @@ async fn a_slow_handler_without_transaction_keeps_none_open<D: Database>() {
     let shop = Shop::<D>::open().await;
     note_states(&shop).await;
     let gate = Gate::new();
-    let script = Script::new().on_parcel({
-        let gate = gate.clone();
-        move |_| gate.clone().pass().map(Ok).boxed()
-    });
+    let script = Script::new().parcels_wait_at(&gate);
     shop.parcels(0..1).await;
     shop.orders(0..3).await;
     let running = Running::start(shop.consumer(script).build().unwrap());
 
-    gate.entered.notified().await;
+    gate.entered().await;
     eventually(SOON, async || {
         shop.event_ids("processed").await == names(0..3)
     })
@@ -69,60 +66,17 @@ async fn a_slow_handler_without_transaction_keeps_none_open<D: Database>() {
     assert_eq!(shop.effects().await, names(0..3));
 }
 
-/// Holds a call back at a gate before its handler asks for the transaction.
-struct HoldsBack<S> {
-    inner: S,
-    event_id: &'static str,
-    gate: Gate,
-}
-
-impl<S, I: Inbox> Service<Delivery<I>> for HoldsBack<S>
-where
-    S: Service<Delivery<I>>,
-    S::Error: Into<BoxError>,
-    S::Future: Send + 'static,
-{
-    type Response = S::Response;
-    type Error = BoxError;
-    type Future = BoxFuture<'static, Result<S::Response, BoxError>>;
-
-    fn poll_ready(
-        &mut self,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Result<(), BoxError>> {
-        self.inner.poll_ready(cx).map_err(Into::into)
-    }
-
-    fn call(&mut self, delivery: Delivery<I>) -> Self::Future {
-        let held_back = delivery.metadata().event_id == self.event_id;
-        let gate = held_back.then(|| self.gate.clone());
-        let call = self.inner.call(delivery);
-        async move {
-            if let Some(gate) = gate {
-                gate.pass().await;
-            }
-            call.await.map_err(Into::into)
-        }
-        .boxed()
-    }
-}
-
 async fn a_call_that_a_layer_holds_back_commits_what_was_done_before<D: Database>() {
     let shop = Shop::<D>::open().await;
     let gate = Gate::new();
-    let layer = {
-        let gate = gate.clone();
-        layer_fn(move |inner| HoldsBack {
-            inner,
-            event_id: "order-2",
-            gate: gate.clone(),
-        })
-    };
     shop.orders(0..4).await;
-    let consumer = shop.consumer(Script::new()).layer(layer).workers(1);
+    let consumer = shop
+        .consumer(Script::new())
+        .layer(gate.holding_back(3))
+        .workers(1);
     let running = Running::start(consumer.build().unwrap());
 
-    gate.entered.notified().await;
+    gate.entered().await;
     eventually(DEADLINE, async || {
         shop.event_ids("processed").await == names(0..2)
     })
@@ -230,23 +184,12 @@ async fn a_batch_whose_transaction_a_handler_ends_is_stored_and_runs_one_by_one<
 async fn batches_that_wait_at_a_stop_are_stored_and_handed_back<D: Database>() {
     let shop = Shop::<D>::open().await;
     let gate = Gate::new();
-    let script = Script::<D>::new().on_order({
-        let gate = gate.clone();
-        move |mut call| {
-            let gate = gate.clone();
-            async move {
-                call.write().await?;
-                gate.pass().await;
-                Ok(())
-            }
-            .boxed()
-        }
-    });
+    let script = Script::new().orders_wait_at(&gate);
     shop.orders(0..3).await;
     let consumer = shop.consumer(script).workers(1).batch_size(1);
     let consumer = consumer.high_water_mark(0).build().unwrap();
     let running = Running::start(consumer);
-    gate.entered.notified().await;
+    gate.entered().await;
     // All are read: one runs, and the others wait.
     eventually(DEADLINE, async || shop.stream.pending() == 3).await;
 
@@ -277,21 +220,11 @@ async fn batches_that_wait_at_a_stop_are_stored_and_handed_back<D: Database>() {
 async fn a_drain_whose_caller_goes_away_ends_what_it_has_begun<D: Database>() {
     let shop = Shop::<D>::open().await;
     let gate = Gate::new();
-    let script = Script::<D>::new().on_order({
-        let gate = gate.clone();
-        move |mut call| {
-            let gate = gate.clone();
-            async move {
-                gate.pass().await;
-                call.write().await
-            }
-            .boxed()
-        }
-    });
+    let script = Script::new().orders_wait_at(&gate);
     shop.orders(0..3).await;
     let consumer = shop.consumer(script).build().unwrap();
     let draining = tokio::spawn(async move { consumer.drain().await });
-    gate.entered.notified().await;
+    gate.entered().await;
 
     draining.abort();
     assert!(draining.await.unwrap_err().is_cancelled());

@@ -7,45 +7,18 @@ mod mixed;
 mod one_transaction;
 mod optimism;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use eventflow_tests::{
     shop::{Database, Shop},
     worker::InboxAt,
 };
-use tokio::sync::{Notify, Semaphore};
 
 /// No condition of a test takes as long as this.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Long enough for what must not happen.
 const A_WHILE: Duration = Duration::from_millis(300);
-
-/// Where handlers wait until a test lets them go on.
-#[derive(Clone)]
-struct Gate {
-    entered: Arc<Notify>,
-    open: Arc<Semaphore>,
-}
-
-impl Gate {
-    fn new() -> Self {
-        Self {
-            entered: Arc::new(Notify::new()),
-            open: Arc::new(Semaphore::new(0)),
-        }
-    }
-
-    async fn pass(self) {
-        self.entered.notify_one();
-        // Whoever passes leaves it open for the next.
-        drop(self.open.acquire().await.unwrap());
-    }
-
-    fn open(&self) {
-        self.open.add_permits(1);
-    }
-}
 
 /// Has the database note in table `states` each state that a row is written in.
 async fn note_states<D: Database>(shop: &Shop<D>) {

@@ -2,13 +2,13 @@
 
 use std::{
     sync::{Arc, Mutex},
-    task::{Context, Poll},
     time::Duration,
 };
 
 use eventflow::{Failure, Report, Sink, Source, prelude::*};
 use eventflow_tests::{
     always, eventually,
+    gate::Gate,
     running::Running,
     shop::{Database, OnPostgres, PriceAsked, Script, Shop, names, order},
     site::Site,
@@ -16,9 +16,9 @@ use eventflow_tests::{
     worker::Worker,
 };
 use futures_util::FutureExt;
-use tower::{Service, layer::layer_fn};
+use tower::util::MapRequestLayer;
 
-use super::{DEADLINE, Gate, note_states, states_of};
+use super::{DEADLINE, note_states, states_of};
 
 inline!(
     a_row_is_written_once_as_processed,
@@ -79,28 +79,6 @@ async fn a_batch_leaves_one_version_of_each_row<D: OnPostgres>() {
     assert!(transactions.len() <= most, "{transactions:?}");
 }
 
-/// A service whose calls take long enough for others to meet them.
-struct Lingers<S>(S);
-
-impl<S, Request> Service<Request> for Lingers<S>
-where
-    S: Service<Request>,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.0.poll_ready(cx)
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "a call blocks its thread")]
-    fn call(&mut self, request: Request) -> S::Future {
-        std::thread::sleep(Duration::from_millis(1));
-        self.0.call(request)
-    }
-}
-
 async fn workers_that_call_the_service_at_once_keep_their_transactions<D: OnPostgres>() {
     const BATCH: u32 = 20;
     const ORDERS: u32 = 4 * BATCH;
@@ -108,7 +86,13 @@ async fn workers_that_call_the_service_at_once_keep_their_transactions<D: OnPost
     let shop = Shop::<D>::open().await;
     note_states(&shop).await;
     shop.orders(0..ORDERS).await;
-    let consumer = shop.consumer(Script::new()).layer(layer_fn(Lingers));
+    // Each call takes long enough for the other worker's to meet it.
+    #[expect(clippy::disallowed_methods, reason = "a call blocks its thread")]
+    let linger = MapRequestLayer::new(|delivery: Delivery<D::Inbox>| {
+        std::thread::sleep(Duration::from_millis(1));
+        delivery
+    });
+    let consumer = shop.consumer(Script::new()).layer(linger);
     let consumer = consumer.workers(2).batch_size(BATCH as usize);
     let running = Running::start(consumer.build().unwrap());
     eventually(DEADLINE, async || {
@@ -224,7 +208,7 @@ async fn beside_an_open_batch<D: Database>(
     });
     shop.orders(0..1).await;
     let first = Running::start(shop.consumer(script).build().unwrap());
-    gate.entered.notified().await;
+    gate.entered().await;
     let stream = shop.stream.clone().consumer("other");
     stream.open().await.unwrap();
     let other = Running::start(shop.consumer_of(stream, Script::new()).build().unwrap());

@@ -77,6 +77,18 @@ where
     (shop, report, runs)
 }
 
+/// As [`one_goes_wrong`], by a failure that it answers once it has written.
+async fn one_fails<D: Database>(failure: fn() -> Failure) -> (Shop<D>, Report, Runs) {
+    one_goes_wrong(move |mut call| {
+        async move {
+            call.write().await?;
+            Err(failure())
+        }
+        .boxed()
+    })
+    .await
+}
+
 /// Those before it run twice, as it does itself; those after it once, with a savepoint each.
 fn ran_again(runs: &Runs) {
     assert_eq!(runs.of(0..WRONG), [2; WRONG as usize]);
@@ -86,14 +98,7 @@ fn ran_again(runs: &Runs) {
 }
 
 async fn a_failure_among_many_is_one_attempt_and_the_others_are_done_once<D: Database>() {
-    let (shop, report, runs) = one_goes_wrong::<D, _>(|mut call| {
-        async move {
-            call.write().await?;
-            Err(Failure::retry("not yet"))
-        }
-        .boxed()
-    })
-    .await;
+    let (shop, report, runs) = one_fails::<D>(|| Failure::retry("not yet")).await;
 
     assert_eq!((report.processed, report.failed), (19, 1), "{report}");
     assert_eq!(shop.event_ids("failed").await, names([WRONG]));
@@ -101,14 +106,8 @@ async fn a_failure_among_many_is_one_attempt_and_the_others_are_done_once<D: Dat
 }
 
 async fn a_dead_letter_among_many_leaves_the_others<D: Database>() {
-    let (shop, report, runs) = one_goes_wrong::<D, _>(|mut call| {
-        async move {
-            call.write().await?;
-            Err(Failure::dead_letter("no such customer"))
-        }
-        .boxed()
-    })
-    .await;
+    let fails = || Failure::dead_letter("no such customer");
+    let (shop, report, runs) = one_fails::<D>(fails).await;
 
     let ended = (report.processed, report.dead_lettered);
     assert_eq!(ended, (19, 1), "{report}");

@@ -35,7 +35,9 @@ async fn two_thousand_events_with_duplicates_have_one_effect_each() {
     assert_eq!(effects(&site.pool).await, (2_000, 2_000));
     let sum = |count: fn(&eventflow::Report) -> u64| reports.iter().map(count).sum::<u64>();
     assert_eq!(sum(|report| report.processed), 2_000);
-    assert_eq!(sum(|report| report.duplicates), 400);
-    assert_eq!(sum(|report| report.read), 2_400);
+    // A consumer that is slow may lose entries to the other one, which finds them to be duplicates.
+    let read = sum(|report| report.read);
+    assert!(read >= 2_400, "{read}");
+    assert_eq!(sum(|report| report.duplicates), read - 2_000);
     assert!(reports.iter().all(|report| report.read > 0));
 }

@@ -6,6 +6,7 @@ use eventflow::prelude::*;
 use futures_util::{FutureExt, future::BoxFuture};
 
 use super::{Database, OrderPlaced, ParcelShipped};
+use crate::gate::Gate;
 
 /// What a handler answers.
 pub type Answer<'a> = BoxFuture<'a, Result<(), Failure>>;
@@ -82,6 +83,28 @@ impl<D: Database> Script<D> {
     {
         self.on_parcel = ParcelScript(Arc::new(on_parcel));
         self
+    }
+
+    /// Orders write their effect and then wait at the gate.
+    #[must_use]
+    pub fn orders_wait_at(self, gate: &Gate) -> Self {
+        let gate = gate.clone();
+        self.on_order(move |mut call| {
+            let gate = gate.clone();
+            async move {
+                call.write().await?;
+                gate.pass().await;
+                Ok(())
+            }
+            .boxed()
+        })
+    }
+
+    /// Parcels wait at the gate.
+    #[must_use]
+    pub fn parcels_wait_at(self, gate: &Gate) -> Self {
+        let gate = gate.clone();
+        self.on_parcel(move |_| gate.clone().pass().map(Ok).boxed())
     }
 
     pub(super) fn order<'a>(&self, call: Call<'a, D>) -> Answer<'a> {

@@ -64,19 +64,22 @@ where
     I: Inbox,
 {
     let mut row = row;
-    for _ in 0..RERUNS {
+    for run in 0..RERUNS {
+        if run > 0 {
+            let pause = Duration::from_millis(fastrand::u64(5..50));
+            tokio::time::sleep(pause).await;
+            let Some(held) = engine.still_held(vec![row]).await.pop() else {
+                return;
+            };
+            row = held;
+        }
         let mut work = UnitOfWork::new(engine, false);
         work.run(row).await;
         let Finished { mut again, .. } = work.finish().await;
         let Some(lost) = again.pop() else {
             return;
         };
-        let pause = Duration::from_millis(fastrand::u64(5..50));
-        tokio::time::sleep(pause).await;
-        let Some(held) = engine.still_held(vec![lost]).await.pop() else {
-            return;
-        };
-        row = held;
+        row = lost;
     }
     engine.hand_back(&[row]).await;
 }

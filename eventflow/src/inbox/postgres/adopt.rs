@@ -17,7 +17,7 @@ use super::{
     history,
     index::{Index, indexes},
     migrate::{Found, VERSION, finish, found, named, unprepared},
-    migration_lock::{self, BEGIN, Lifted, lift_limits, restore_limits},
+    migration_lock::{self, BEGIN, Lifted, Pauses, lift_limits, restore_limits},
     sql::Table,
 };
 use crate::{
@@ -31,9 +31,6 @@ const UNIQUE: &str = include_str!("../../../migrations/postgres/0001_adopt_uniqu
 
 /// How long a transaction waits for the table, and with it everyone who comes after.
 const PATIENCE: &str = "SET LOCAL lock_timeout = '1s'";
-
-/// The pause in which others use the table doubles from the first to the second.
-const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 
 /// Adopts the table. Answers whether it was still there to be adopted when the others were done.
 pub(super) async fn adopt(
@@ -59,8 +56,9 @@ pub(super) async fn adopt(
     };
     let adopted = adoption.run(&mut connection, &mut lock).await;
     // For a pooler, whose session goes on.
-    let restored = restore_limits(&mut connection).await;
-    restored.unwrap_or_default();
+    if let Err(error) = restore_limits(&mut connection).await {
+        tracing::debug!(%table, %error, "the session that adopted the table keeps its limits lifted");
+    }
     lock.rollback().await.unwrap_or_default();
     beside.close().await;
     adopted
@@ -79,6 +77,15 @@ enum Step {
     End,
 }
 
+impl Step {
+    fn begins_with(self) -> Found {
+        match self {
+            Self::Begin => Found::Pythons,
+            Self::End => Found::HalfAdopted,
+        }
+    }
+}
+
 impl Adoption<'_> {
     async fn run(
         &self,
@@ -89,7 +96,11 @@ impl Adoption<'_> {
         let lifted = lift_limits(connection, Lifted::InSession).await;
         lifted.map_err(failed)?;
         match found(connection, self.table).await? {
-            Found::Pythons => self.exclusively(connection, Step::Begin).await?,
+            Found::Pythons => {
+                if !self.exclusively(connection, lock, Step::Begin).await? {
+                    return Ok(false);
+                }
+            }
             Found::HalfAdopted => {
                 if let Some(consumer) = self.consumer {
                     check_owner(connection, self.table, consumer).await?;
@@ -104,35 +115,50 @@ impl Adoption<'_> {
             built.map_err(failed)?;
         }
         fail_point::reach(Point::InAdoption).await?;
-        lock.ping().await.map_err(failed)?;
-        self.exclusively(connection, Step::End).await?;
-        Ok(true)
+        self.exclusively(connection, lock, Step::End).await
     }
 
     /// Runs a short transaction that has the table for itself.
     ///
     /// While it waits for who uses the table, everyone who comes after waits for it. So it waits for
-    /// a moment only, and tries again when the others have had their turn.
-    async fn exclusively(&self, connection: &mut PgConnection, step: Step) -> Result<(), Error> {
+    /// a moment only, and tries again when the others have had their turn. Answers whether the step was
+    /// still to be done.
+    async fn exclusively(
+        &self,
+        connection: &mut PgConnection,
+        lock: &mut PgConnection,
+        step: Step,
+    ) -> Result<bool, Error> {
         let table = self.table;
         let failed = |error| unprepared(table, error);
-        let [mut pause, longest] = PAUSES;
+        let mut pauses = Pauses {
+            next: Duration::from_secs(1),
+            longest: Duration::from_secs(30),
+        };
         loop {
+            // Another process may go on where this one has lost the lock.
+            lock.ping().await.map_err(failed)?;
             let mut transaction = connection.begin_with(BEGIN).await.map_err(failed)?;
             let lifted = lift_limits(&mut transaction, Lifted::InTransaction).await;
             lifted.map_err(failed)?;
             transaction.execute(PATIENCE).await.map_err(failed)?;
+            if found(&mut transaction, table).await? != step.begins_with() {
+                return Ok(false);
+            }
             let done = match step {
                 Step::Begin => self.begin(&mut transaction).await,
                 Step::End => self.end(&mut transaction).await,
             };
             match done {
-                Ok(()) => return transaction.commit().await.map_err(failed),
+                Ok(()) => return transaction.commit().await.map(|()| true).map_err(failed),
                 Err(error) if is_in_use(&error) => {
                     transaction.rollback().await.map_err(failed)?;
-                    tracing::warn!(%table, ?pause, "a long transaction keeps the table from being adopted");
-                    tokio::time::sleep(pause).await;
-                    pause = longest.min(pause * 2);
+                    tracing::warn!(
+                        %table,
+                        again_in = ?pauses.next,
+                        "a long transaction keeps the table from being adopted"
+                    );
+                    pauses.pause().await;
                 }
                 Err(error) => return Err(error),
             }

@@ -8,7 +8,7 @@ use crate::{
     inbox::columns::COLUMNS,
 };
 
-/// Checks that the table has every column, and that it keeps an event from being stored twice.
+/// Checks that the table has every column, and that it stores an event once for each service.
 pub(super) async fn check(connection: &mut PgConnection, table: &Table) -> Result<(), Error> {
     let there = columns(connection, table).await?;
     if there.is_empty() {
@@ -27,6 +27,15 @@ pub(super) async fn check(connection: &mut PgConnection, table: &Table) -> Resul
                 "table {table} has no column `{column}`: it is the Python package's, or older than this version; call `migrate()`"
             ),
         ));
+    }
+    if is_unique_alone(connection, table).await? {
+        return Err(Error::new(
+            ErrorKind::Schema,
+            format!(
+                "table {table} takes an `event_id` once for all services: an adoption that is not done yet, which this process waits for; if none is under way, call `migrate()`, or drop the unique index on `event_id` alone"
+            ),
+        )
+        .transient(true));
     }
     if !stores_once(connection, table).await? {
         return Err(Error::new(
@@ -85,6 +94,22 @@ async fn stores_once(connection: &mut PgConnection, table: &Table) -> Result<boo
                     SELECT COUNT(*) FROM pg_attribute
                     WHERE attrelid = indrelid AND attnum IN (indkey[0], indkey[1])
                         AND attname IN ('consumer', 'event_id')))",
+    )
+    .bind(table.to_string())
+    .fetch_one(connection)
+    .await
+    .map_err(|error| not_seen(table, error))
+}
+
+/// Whether what made a Python table's events unique is still there: it refuses an event that another
+/// service has, which none of the inserts expects.
+async fn is_unique_alone(connection: &mut PgConnection, table: &Table) -> Result<bool, Error> {
+    sqlx::query_scalar(
+        "SELECT EXISTS (
+            SELECT FROM pg_index
+            JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]
+            WHERE indrelid = to_regclass($1) AND indisunique AND NOT indisprimary
+                AND indpred IS NULL AND indnkeyatts = 1 AND attname = 'event_id')",
     )
     .bind(table.to_string())
     .fetch_one(connection)

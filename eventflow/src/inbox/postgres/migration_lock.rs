@@ -13,8 +13,19 @@ use crate::inbox::identifier::Identifier;
 /// committed before. Between them it has no snapshot, so that no index build waits for it.
 pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 
-/// The pause before the lock is asked for again doubles from the first to the second.
-const PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(250)];
+/// Pauses before something is tried again: each is twice as long as the one before.
+#[derive(Debug)]
+pub(super) struct Pauses {
+    pub(super) next: Duration,
+    pub(super) longest: Duration,
+}
+
+impl Pauses {
+    pub(super) async fn pause(&mut self) {
+        tokio::time::sleep(self.next).await;
+        self.next = self.longest.min(self.next * 2);
+    }
+}
 
 /// The number of a table's lock.
 pub(super) async fn key(pool: &PgPool, table: &Table) -> Result<i64, sqlx::Error> {
@@ -37,7 +48,10 @@ pub(super) async fn begin(
     pool: &PgPool,
     key: i64,
 ) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-    let [mut pause, longest] = PAUSES;
+    let mut pauses = Pauses {
+        next: Duration::from_millis(10),
+        longest: Duration::from_millis(250),
+    };
     loop {
         let mut transaction = pool.begin_with(BEGIN).await?;
         lift_limits(&mut transaction, Lifted::InTransaction).await?;
@@ -46,8 +60,7 @@ pub(super) async fn begin(
             return Ok(transaction);
         }
         transaction.rollback().await?;
-        tokio::time::sleep(pause).await;
-        pause = longest.min(pause * 2);
+        pauses.pause().await;
     }
 }
 

@@ -28,53 +28,93 @@ use crate::{
 /// The ids of the rows that an insert has made; the payloads are as they came.
 pub(super) type Entered = HashMap<Uuid, Option<String>>;
 
-/// Stores a batch in a transaction of its own, in which those to run enter as `run_as`.
-pub(super) async fn insert_alone(
-    connection: &mut SqliteConnection,
-    statements: &Statements,
-    holder: &Holder,
-    arrivals: &[Arrival],
-    run_as: Status,
-) -> Result<Entered, sqlx::Error> {
-    let is_one_statement = arrivals.len() <= statements.insert(arrivals.len()).rows;
-    if is_one_statement && !fail_point::stops_at(Point::AfterInsert) {
-        return insert(connection, statements, holder, arrivals, run_as).await;
-    }
-    // Commits together: all parts of the batch.
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    let entered = insert(&mut transaction, statements, holder, arrivals, run_as).await?;
-    let reached = fail_point::reach(Point::AfterInsert).await;
-    reached.map_err(|error| sqlx::Error::Io(std::io::Error::other(error)))?;
-    transaction.commit().await?;
-    Ok(entered)
+/// Stores arrivals, of which those to run enter as `run_as`.
+pub(super) struct Insert<'a> {
+    pub(super) statements: &'a Statements,
+    pub(super) holder: &'a Holder,
+    pub(super) run_as: Status,
 }
 
-/// Stores a batch, in which those to run enter as `run_as`.
-pub(super) async fn insert(
-    connection: &mut SqliteConnection,
-    statements: &Statements,
-    holder: &Holder,
-    arrivals: &[Arrival],
-    run_as: Status,
-) -> Result<Entered, sqlx::Error> {
-    let mut entered = Entered::with_capacity(arrivals.len());
-    let mut rest = arrivals;
-    while !rest.is_empty() {
-        let insert = statements.insert(rest.len());
-        let (part, later) = rest.split_at(rest.len().min(insert.rows));
-        let values = values(insert, holder, part, run_as).map_err(sqlx::Error::Encode)?;
-        let done = sqlx::query_with(insert.sql.text(), values)
-            .execute(&mut *connection)
-            .await?;
-        // Each row that is answered crosses a thread; that all have entered, a number says.
-        if usize::try_from(done.rows_affected()) == Ok(part.len()) {
-            entered.extend(part.iter().map(|arrival| (arrival.id, None)));
-        } else {
-            entered.extend(made(connection, statements, &done).await?);
-        }
-        rest = later;
+impl Insert<'_> {
+    /// Stores a batch in a transaction of its own.
+    pub(super) async fn alone(
+        &self,
+        connection: &mut SqliteConnection,
+        arrivals: &[Arrival],
+    ) -> Result<Entered, sqlx::Error> {
+        // Commits together: all parts of the batch. Which rows are new is looked up before that, while
+        // nobody else can change their numbers.
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        let entered = self.within(&mut transaction, arrivals).await?;
+        let reached = fail_point::reach(Point::AfterInsert).await;
+        reached.map_err(|error| sqlx::Error::Io(std::io::Error::other(error)))?;
+        transaction.commit().await?;
+        Ok(entered)
     }
-    Ok(entered)
+
+    /// Stores a batch in the transaction that is open.
+    pub(super) async fn within(
+        &self,
+        connection: &mut SqliteConnection,
+        arrivals: &[Arrival],
+    ) -> Result<Entered, sqlx::Error> {
+        let mut entered = Entered::with_capacity(arrivals.len());
+        let mut rest = arrivals;
+        while !rest.is_empty() {
+            let insert = self.statements.insert(rest.len());
+            let (part, later) = rest.split_at(rest.len().min(insert.rows));
+            let values = self.values(insert, part).map_err(sqlx::Error::Encode)?;
+            let done = sqlx::query_with(insert.sql.text(), values)
+                .execute(&mut *connection)
+                .await?;
+            // Each row that is answered crosses a thread; that all have entered, a number says.
+            if usize::try_from(done.rows_affected()) == Ok(part.len()) {
+                entered.extend(part.iter().map(|arrival| (arrival.id, None)));
+            } else {
+                entered.extend(made(connection, self.statements, &done).await?);
+            }
+            rest = later;
+        }
+        Ok(entered)
+    }
+
+    /// A row's values for each arrival, none for the rows that are left, and the holder's.
+    fn values(&self, insert: &InsertSql, part: &[Arrival]) -> Result<SqliteArguments, BoxDynError> {
+        let mut values = SqliteArguments::default();
+        values.reserve(insert.rows * InsertSql::VALUES + 3, 0);
+        for arrival in part {
+            let metadata = arrival.envelope.metadata();
+            let Entering {
+                status,
+                is_parked,
+                error_message,
+                headers,
+                stream_id,
+            } = Entering::of(arrival, self.run_as);
+            values.add(arrival.id.hyphenated())?;
+            values.add(metadata.event_id.as_str())?;
+            values.add(stream_id)?;
+            values.add(metadata.event_type.as_str())?;
+            values.add(metadata.aggregate_id.hyphenated())?;
+            values.add(metadata.correlation_id.as_deref())?;
+            values.add(metadata.causation_id.as_deref())?;
+            values.add(metadata.occurred_on.timestamp_micros())?;
+            values.add(arrival.envelope.payload().as_str())?;
+            values.add(headers)?;
+            values.add(arrival.raw.as_deref())?;
+            values.add(status.as_str())?;
+            values.add(arrival.max_retries)?;
+            values.add(is_parked.then_some(i64::MAX))?;
+            values.add(error_message)?;
+        }
+        for _ in part.len() * InsertSql::VALUES..insert.rows * InsertSql::VALUES {
+            values.add(None::<i64>)?;
+        }
+        values.add(self.holder.consumer.as_str())?;
+        values.add(self.holder.name.as_str())?;
+        values.add(micros(self.holder.lease))?;
+        Ok(values)
+    }
 }
 
 /// Looks up the rows that a statement has made, to which it gave consecutive numbers.
@@ -91,49 +131,6 @@ async fn made(
     rows.iter().map(|row| Ok((uuid(row, 0)?, None))).collect()
 }
 
-/// A row's values for each arrival, none for the rows that are left, and the holder's.
-fn values(
-    insert: &InsertSql,
-    holder: &Holder,
-    part: &[Arrival],
-    run_as: Status,
-) -> Result<SqliteArguments, BoxDynError> {
-    let mut values = SqliteArguments::default();
-    values.reserve(insert.rows * InsertSql::VALUES + 3, 0);
-    for arrival in part {
-        let metadata = arrival.envelope.metadata();
-        let Entering {
-            status,
-            is_parked,
-            error_message,
-            headers,
-            stream_id,
-        } = Entering::of(arrival, run_as);
-        values.add(arrival.id.hyphenated())?;
-        values.add(metadata.event_id.as_str())?;
-        values.add(stream_id)?;
-        values.add(metadata.event_type.as_str())?;
-        values.add(metadata.aggregate_id.hyphenated())?;
-        values.add(metadata.correlation_id.as_deref())?;
-        values.add(metadata.causation_id.as_deref())?;
-        values.add(metadata.occurred_on.timestamp_micros())?;
-        values.add(arrival.envelope.payload().as_str())?;
-        values.add(headers)?;
-        values.add(arrival.raw.as_deref())?;
-        values.add(status.as_str())?;
-        values.add(arrival.max_retries)?;
-        values.add(is_parked.then_some(i64::MAX))?;
-        values.add(error_message)?;
-    }
-    for _ in part.len() * InsertSql::VALUES..insert.rows * InsertSql::VALUES {
-        values.add(None::<i64>)?;
-    }
-    values.add(holder.consumer.as_str())?;
-    values.add(holder.name.as_str())?;
-    values.add(micros(holder.lease))?;
-    Ok(values)
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -145,20 +142,9 @@ mod tests {
     };
 
     fn arrival(event: usize) -> Arrival {
-        let metadata = Metadata {
-            event_id: format!("e-{event}"),
-            event_type: "OrderPaid".to_owned(),
-            aggregate_id: Uuid::nil(),
-            occurred_on: chrono::DateTime::UNIX_EPOCH,
-            correlation_id: None,
-            causation_id: None,
-            traceparent: None,
-            stream_id: None,
-            attempt: 1,
-        };
         Arrival {
             id: Uuid::now_v7(),
-            envelope: Envelope::from_parts(metadata, Payload::empty()),
+            envelope: Envelope::from_parts(Metadata::of(&format!("e-{event}")), Payload::empty()),
             raw: None,
             admission: Admission::Run,
             max_retries: 3,

@@ -101,6 +101,14 @@ pub(super) async fn check(
             ),
         ));
     }
+    if !numbers_rows(connection, table).await? {
+        return Err(Error::new(
+            ErrorKind::Schema,
+            format!(
+                "table {table} was made `WITHOUT ROWID`, by which new rows are found; make it from `schema_sql()`"
+            ),
+        ));
+    }
     if !stores_once(connection, table).await? {
         let name = table.as_str();
         return Err(Error::new(
@@ -126,6 +134,18 @@ async fn stores_once(connection: &mut SqliteConnection, table: &Identifier) -> R
     .fetch_one(connection)
     .await
     .map_err(|error| failed(table, error))
+}
+
+/// Whether the table has row ids.
+async fn numbers_rows(
+    connection: &mut SqliteConnection,
+    table: &Identifier,
+) -> Result<bool, Error> {
+    sqlx::query_scalar("SELECT NOT wr FROM pragma_table_list($1) WHERE schema = 'main'")
+        .bind(table.as_str())
+        .fetch_one(connection)
+        .await
+        .map_err(|error| failed(table, error))
 }
 
 async fn columns(

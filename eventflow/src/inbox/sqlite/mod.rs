@@ -23,6 +23,7 @@ use uuid::Uuid;
 
 use self::{
     batch::{json, leases_json},
+    insert::Insert,
     row::{lease, record, time},
     sql::{Sql, Statements},
 };
@@ -251,8 +252,13 @@ impl Inbox for SqliteInbox {
             let Database {
                 statements, table, ..
             } = &*database;
-            let run_as = Status::Processing;
-            insert::insert_alone(&mut connection, statements, &holder, &arrivals, run_as)
+            let insert = Insert {
+                statements,
+                holder: &holder,
+                run_as: Status::Processing,
+            };
+            insert
+                .alone(&mut connection, &arrivals)
                 .await
                 .map(|entered| insertion(arrivals, entered))
                 .map_err(|error| failed(format!("events could not be stored in {table}"), error))

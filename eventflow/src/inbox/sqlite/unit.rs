@@ -9,7 +9,7 @@ use sqlx::{Connection as _, Sqlite, SqliteConnection, pool::PoolConnection};
 
 use super::{
     Statements,
-    insert::insert,
+    insert::Insert,
     row::lease,
     settle::{settle, settle_processed},
 };
@@ -163,7 +163,12 @@ impl Unit for SqliteUnit {
             statements,
             ..
         } = self;
-        let entered = insert(connection, statements, holder, &arrivals, Status::Processed).await;
+        let insert = Insert {
+            statements,
+            holder,
+            run_as: Status::Processed,
+        };
+        let entered = insert.within(connection, &arrivals).await;
         entered
             .map(|entered| insertion(arrivals, entered))
             .map_err(|error| lost("events could not be stored", error))
