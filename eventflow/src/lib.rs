@@ -103,6 +103,7 @@ compile_error!(
 );
 
 pub mod consumer;
+mod database;
 pub mod delivery;
 pub mod envelope;
 pub mod error;

@@ -5,9 +5,10 @@
 use std::time::Duration;
 
 use crate::{
+    database::error::infrastructure_in_answer,
     error::{Error, Result},
     handler::failure::links,
-    inbox::{LossKind, database_error::infrastructure_in_answer},
+    inbox::LossKind,
 };
 
 /// How often the same is asked again.

@@ -5,9 +5,10 @@
 use std::{error::Error as StdError, fmt, time::Duration};
 
 use crate::{
+    database::error::infrastructure_in_answer,
     envelope::{DecodeError, EncodeError},
     error::BoxError,
-    inbox::{LossKind, database_error::infrastructure_in_answer},
+    inbox::LossKind,
 };
 
 /// What is to happen with an event whose handler failed.

@@ -1,11 +1,9 @@
-//! What the columns hold, the same in both databases.
+//! What the inbox's columns hold, the same in both databases.
 
-use std::{borrow::Cow, time::Duration};
-
-use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 use super::{Admission, Arrival, Status};
-use crate::envelope::Metadata;
+use crate::database::columns::{headers_of, storable};
 
 /// Every column that the statements of either database name.
 pub(crate) const COLUMNS: [&str; 24] = [
@@ -63,46 +61,4 @@ impl<'a> Entering<'a> {
             stream_id: metadata.stream_id.as_deref().unwrap_or_default(),
         }
     }
-}
-
-/// Column `headers`: what travels beside the event.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Headers {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    traceparent: Option<String>,
-}
-
-/// Writes column `headers`; `None` if there is nothing to write.
-fn headers_of(metadata: &Metadata) -> Option<String> {
-    let traceparent = Some(metadata.traceparent.clone()?);
-    serde_json::to_string(&Headers { traceparent }).ok()
-}
-
-/// Reads the trace context in column `headers`.
-pub(crate) fn traceparent_in(headers: Option<&str>) -> Option<String> {
-    let headers: Headers = serde_json::from_str(headers?).ok()?;
-    headers.traceparent
-}
-
-/// Replaces NUL, which Postgres's text cannot hold, so that both databases store the same.
-pub(crate) fn storable(message: &str) -> Cow<'_, str> {
-    if message.contains('\0') {
-        Cow::Owned(message.replace('\0', "\u{fffd}"))
-    } else {
-        Cow::Borrowed(message)
-    }
-}
-
-/// A duration in the unit of the table; no duration of ours comes near the end of the range.
-pub(crate) fn micros(duration: Duration) -> i64 {
-    /// A thousand years: keeps sums with today's date inside the column.
-    const LONGEST: i64 = 1000 * 366 * 24 * 3600 * 1_000_000;
-    i64::try_from(duration.as_micros())
-        .unwrap_or(LONGEST)
-        .min(LONGEST)
-}
-
-/// A wait that the database has told, in the unit of the table.
-pub(crate) fn from_micros(wait: i64) -> Duration {
-    Duration::from_micros(u64::try_from(wait).unwrap_or(0))
 }

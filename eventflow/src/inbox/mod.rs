@@ -22,17 +22,12 @@
 pub mod backoff;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod columns;
-pub(crate) mod database_error;
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
-mod identifier;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod record;
 #[cfg(feature = "sqlite")]
 mod sqlite;
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
-mod task;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod transaction;
 mod unit;
@@ -49,6 +44,8 @@ pub use self::postgres::{PgInbox, PgInboxBuilder, PgUnit};
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use self::sqlite::{SqliteInbox, SqliteInboxBuilder, SqliteUnit};
 pub use self::unit::{LossKind, Unit, UnitLost};
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+use crate::{database, error::ErrorKind};
 use crate::{
     envelope::{Envelope, Metadata, Payload},
     error::Error,
@@ -443,4 +440,10 @@ pub trait Inbox: sealed::Sealed + Clone + fmt::Debug + Send + Sync + 'static {
         consumer: &str,
         ids: &[Uuid],
     ) -> impl Future<Output = Result<u64, Error>> + Send;
+}
+
+/// The error of what the database refused, or could not be asked.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+fn failed(message: impl Into<String>, error: sqlx::Error) -> Error {
+    database::error::failed(ErrorKind::Inbox, message, error)
 }

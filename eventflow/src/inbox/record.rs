@@ -6,11 +6,9 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::{
+    database::columns::traceparent_in,
     envelope::{Envelope, Metadata, Payload, wire::MALFORMED},
-    inbox::{
-        Admission, Arrival, DeadLetter, Insertion, Lease, Recovery, Row, Status,
-        columns::traceparent_in,
-    },
+    inbox::{Admission, Arrival, DeadLetter, Insertion, Lease, Recovery, Row, Status},
 };
 
 /// Sorts the arrivals of an insert by whether they entered, in their order. `entered` tells which did,

@@ -13,17 +13,21 @@ use sqlx::{
 
 use super::{
     check::check_owner,
-    connection::connection,
-    history,
+    connection,
     index::{Index, indexes},
     migrate::{Found, VERSION, finish, found, named, unprepared},
-    migration_lock::{self, BEGIN, Lifted, Pauses, lift_limits, restore_limits},
-    sql::Table,
 };
 use crate::{
+    database::{
+        error::code,
+        postgres::{
+            history,
+            migration_lock::{self, BEGIN, Lifted, Pauses, lift_limits, restore_limits},
+            table::Table,
+        },
+    },
     error::{Error, ErrorKind},
     fail_point::{self, Point},
-    inbox::database_error::code,
 };
 
 const COLUMNS: &str = include_str!("../../../migrations/postgres/0001_adopt_columns.sql");

@@ -2,14 +2,13 @@
 
 use sqlx::{Arguments as _, Postgres, postgres::PgArguments};
 
-use super::{
-    Statement,
-    row::refuses,
-    sql::{Sql, Statements},
-};
-use crate::inbox::{
-    Arrival, Holder, Lease, Settlement, Status,
-    columns::{Entering, micros, storable},
+use super::{Statement, row::refuses, sql::Statements};
+use crate::{
+    database::{
+        columns::{micros, storable},
+        sql::Sql,
+    },
+    inbox::{Arrival, Holder, Lease, Settlement, Status, columns::Entering},
 };
 
 /// What the insert takes: the columns, then consumer, holder and lease. Those to run enter as `run_as`.

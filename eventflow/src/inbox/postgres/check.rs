@@ -2,8 +2,9 @@
 
 use sqlx::PgConnection;
 
-use super::{failed, sql::Table};
+use super::failed;
 use crate::{
+    database::postgres::table::Table,
     error::{Error, ErrorKind},
     inbox::columns::COLUMNS,
 };

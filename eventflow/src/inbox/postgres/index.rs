@@ -2,10 +2,10 @@
 
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
-use super::{
-    migrate::{INDEXES, named},
+use super::migrate::{INDEXES, named};
+use crate::database::postgres::{
     migration_lock::{BEGIN, Lifted, lift_limits},
-    sql::Table,
+    table::Table,
 };
 
 const UNIQUE_INDEX: &str = "CREATE UNIQUE INDEX {uq_event} ON {table} (consumer, event_id);";

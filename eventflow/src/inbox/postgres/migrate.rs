@@ -5,13 +5,15 @@ use sqlx::{AssertSqlSafe, Executor as _, PgConnection, PgPool};
 use super::{
     adopt::adopt,
     check::{check, check_owner, columns},
-    failed, history, migration_lock,
-    sql::Table,
+    failed,
 };
 use crate::{
+    database::{
+        identifier::Identifier,
+        postgres::{history, migration_lock, table::Table},
+    },
     error::Error,
     fail_point::{self, Point},
-    inbox::identifier::Identifier,
 };
 
 const INBOX: &str = include_str!("../../../migrations/postgres/0001_inbox.sql");

@@ -7,11 +7,8 @@ mod adopt;
 mod batch;
 mod builder;
 mod check;
-mod connection;
-mod history;
 mod index;
 mod migrate;
-mod migration_lock;
 mod row;
 mod sql;
 mod unit;
@@ -21,29 +18,31 @@ use std::{fmt, sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use sqlx::{
     PgConnection, PgPool, Postgres, Row as _,
+    pool::PoolConnection,
     postgres::{PgArguments, PgConnectOptions, PgRow},
 };
 use uuid::Uuid;
 
 use self::{
     batch::Parameters,
-    builder::Session,
-    connection::{connection, run},
     row::{entered, lease, record, settled},
-    sql::{Sql, Statements, Table},
+    sql::Statements,
 };
 pub use self::{builder::PgInboxBuilder, unit::PgUnit};
 use crate::{
-    error::{Error, ErrorKind},
+    database::{
+        columns::{from_micros, micros},
+        postgres::{connection::run, session::Session, table::Table},
+        sql::Sql,
+        task::uncut,
+    },
+    error::Error,
     fail_point,
     inbox::{
         Arrival, Counts, DeadLetter, Demand, Due, Holder, Inbox, Insertion, Lease, Recovery,
-        Retention, Row, Settlement, Status, UnitLost,
-        columns::{from_micros, micros},
-        database_error::{infrastructure, refuses_values},
+        Retention, Row, Settlement, Status, UnitLost, failed,
         record::{claimed, insertion, recovery},
         sealed::Sealed,
-        task::uncut,
     },
 };
 
@@ -444,6 +443,12 @@ impl Inbox for PgInbox {
     }
 }
 
+/// Takes a connection from the pool.
+pub(crate) async fn connection(pool: &PgPool) -> Result<PoolConnection<Postgres>, Error> {
+    let connection = pool.acquire().await;
+    connection.map_err(|error| failed("the database gave no connection", error))
+}
+
 fn owned(names: &[&str]) -> Vec<String> {
     names.iter().map(|&name| name.to_owned()).collect()
 }
@@ -454,17 +459,4 @@ impl fmt::Debug for PgInbox {
             .field("table", &self.settings.table.to_string())
             .finish_non_exhaustive()
     }
-}
-
-/// What the database refused, or could not be asked.
-fn failed(message: impl Into<String>, error: sqlx::Error) -> Error {
-    let transient = infrastructure(&error).is_some();
-    let kind = if refuses_values(&error) {
-        ErrorKind::Refused
-    } else {
-        ErrorKind::Inbox
-    };
-    Error::new(kind, message)
-        .transient(transient)
-        .with_source(error)
 }

@@ -4,54 +4,10 @@
 //! index can stop. They get `{now}`, the clock as it is when the row is written, so that no lease
 //! begins before its row was found.
 
-use std::{fmt, sync::Arc};
-
-use sqlx::AssertSqlSafe;
-
-use crate::{envelope::wire::MALFORMED, inbox::identifier::Identifier};
-
-/// A table's name, with its schema if one was chosen; else the search path finds it.
-#[derive(Debug, Clone)]
-pub(super) struct Table {
-    pub(super) schema: Option<Identifier>,
-    pub(super) name: Identifier,
-}
-
-impl fmt::Display for Table {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.schema {
-            Some(schema) => write!(f, "{schema}.{}", self.name),
-            None => self.name.fmt(f),
-        }
-    }
-}
-
-/// A statement's text: made of constants and identifiers, never of values.
-#[derive(Debug, Clone)]
-pub(super) struct Sql(Arc<str>);
-
-impl Sql {
-    fn new(template: &str, table: &Table) -> Self {
-        let text = template
-            .replace("{table}", &table.to_string())
-            .replace("{columns}", COLUMNS)
-            .replace("{now}", "clock_timestamp()")
-            .replace("{sent}", "statement_timestamp()")
-            .replace("{due}", "COALESCE(inbox.next_retry_at, inbox.received_at)")
-            .replace("{lapse}", "COALESCE(inbox.locked_until, '-infinity')")
-            .replace("{by_id:claim}", &by_id("claim"))
-            .replace("{by_id:settled}", &by_id("settled"))
-            .replace("{status}", STATUS_OF_CLAIMED)
-            .replace("{spent}", SPENT)
-            .replace("{malformed}", MALFORMED);
-        Self(Arc::from(text))
-    }
-
-    /// The text, for sqlx.
-    pub(super) fn text(&self) -> AssertSqlSafe<Arc<str>> {
-        AssertSqlSafe(Arc::clone(&self.0))
-    }
-}
+use crate::{
+    database::{postgres::table::Table, sql::Sql},
+    envelope::wire::MALFORMED,
+};
 
 /// What [`record`](super::row::record) reads.
 const COLUMNS: &str = "inbox.id, inbox.lock_token, inbox.event_id, inbox.stream_id, inbox.event_type, \
@@ -71,6 +27,23 @@ fn by_id(claims: &str) -> String {
 /// Whether a lapse in the recovery lane was the last that a row may have.
 const SPENT: &str =
     "inbox.recovering AND inbox.max_retries > 0 AND inbox.retry_count + 1 >= inbox.max_retries";
+
+/// Writes a statement for a table.
+fn sql(template: &str, table: &Table) -> Sql {
+    let text = template
+        .replace("{table}", &table.to_string())
+        .replace("{columns}", COLUMNS)
+        .replace("{now}", "clock_timestamp()")
+        .replace("{sent}", "statement_timestamp()")
+        .replace("{due}", "COALESCE(inbox.next_retry_at, inbox.received_at)")
+        .replace("{lapse}", "COALESCE(inbox.locked_until, '-infinity')")
+        .replace("{by_id:claim}", &by_id("claim"))
+        .replace("{by_id:settled}", &by_id("settled"))
+        .replace("{status}", STATUS_OF_CLAIMED)
+        .replace("{spent}", SPENT)
+        .replace("{malformed}", MALFORMED);
+    Sql::new(text)
+}
 
 /// Every statement of an inbox.
 #[derive(Debug)]
@@ -98,7 +71,7 @@ pub(super) struct Statements {
 impl Statements {
     /// Writes the statements for a table.
     pub(super) fn new(table: &Table) -> Self {
-        let sql = |template: &str| Sql::new(template, table);
+        let sql = |template: &str| sql(template, table);
         let claim = |horizon: &str| sql(&CLAIM.replace("{horizon}", horizon));
         let settle = |from: &str| sql(&SETTLE.replace("{from}", from));
         Self {

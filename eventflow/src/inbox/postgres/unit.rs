@@ -6,16 +6,18 @@ use sqlx::{Connection as _, Executor as _, PgConnection, PgPool, Postgres, pool:
 
 use super::{
     Settings, batch,
-    connection::answered,
     row::{entered, settled},
     sql::Statements,
 };
-use crate::inbox::{
-    Arrival, Holder, Insertion, Lease, LossKind, Settlement, Status, Unit, UnitLost,
-    database_error::{code, infrastructure},
-    record::insertion,
-    sealed::Sealed,
-    transaction,
+use crate::{
+    database::{
+        error::{code, infrastructure},
+        postgres::connection::answered,
+    },
+    inbox::{
+        Arrival, Holder, Insertion, Lease, LossKind, Settlement, Status, Unit, UnitLost,
+        record::insertion, sealed::Sealed, transaction,
+    },
 };
 
 /// How long it may take to stop a statement. One that goes on ends by its own timeout.

@@ -14,7 +14,7 @@ use sqlx::{
 use uuid::Uuid;
 
 use super::{Database, SqliteInbox, Statements, failed, migrate};
-use crate::{error::Error, inbox::identifier::Identifier};
+use crate::{database::identifier::Identifier, error::Error};
 
 /// How long a connection waits for another process that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

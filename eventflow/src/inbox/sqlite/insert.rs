@@ -18,11 +18,9 @@ use super::{
     statement,
 };
 use crate::{
+    database::columns::micros,
     fail_point::{self, Point},
-    inbox::{
-        Arrival, Holder, Status,
-        columns::{Entering, micros},
-    },
+    inbox::{Arrival, Holder, Status, columns::Entering},
 };
 
 /// The ids of the rows that an insert has made; the payloads are as they came.

@@ -3,9 +3,10 @@
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, SqliteConnection};
 
 use crate::{
+    database::identifier::Identifier,
     error::{Error, ErrorKind},
     fail_point::{self, Point},
-    inbox::{columns::COLUMNS, identifier::Identifier},
+    inbox::columns::COLUMNS,
 };
 
 const INBOX: &str = include_str!("../../../migrations/sqlite/0001_inbox.sql");

@@ -25,20 +25,22 @@ use self::{
     batch::{json, leases_json},
     insert::Insert,
     row::{lease, record, time},
-    sql::{Sql, Statements},
+    sql::Statements,
 };
 pub use self::{builder::SqliteInboxBuilder, unit::SqliteUnit};
 use crate::{
-    error::{Error, ErrorKind},
+    database::{
+        columns::{from_micros, micros},
+        identifier::Identifier,
+        sql::Sql,
+        task::uncut,
+    },
+    error::Error,
     inbox::{
         Arrival, Counts, DeadLetter, Demand, Due, Holder, Inbox, Insertion, Lease, Recovery,
-        Retention, Row, Settlement, Status, UnitLost,
-        columns::{from_micros, micros},
-        database_error::{infrastructure, refuses_values},
-        identifier::Identifier,
+        Retention, Row, Settlement, Status, UnitLost, failed,
         record::{claimed, insertion, recovery},
         sealed::Sealed,
-        task::uncut,
     },
 };
 
@@ -454,17 +456,4 @@ impl fmt::Debug for SqliteInbox {
             .field("table", &self.database.table.as_str())
             .finish_non_exhaustive()
     }
-}
-
-/// What the database refused, or could not be asked.
-fn failed(message: impl Into<String>, error: sqlx::Error) -> Error {
-    let transient = infrastructure(&error).is_some();
-    let kind = if refuses_values(&error) {
-        ErrorKind::Refused
-    } else {
-        ErrorKind::Inbox
-    };
-    Error::new(kind, message)
-        .transient(transient)
-        .with_source(error)
 }

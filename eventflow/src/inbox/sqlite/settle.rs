@@ -9,15 +9,13 @@ use serde::{Serialize, Serializer};
 use sqlx::{Connection as _, SqliteConnection};
 use uuid::Uuid;
 
-use super::{
-    Statement,
-    batch::json,
-    sql::{Sql, Statements},
-    statement,
-};
-use crate::inbox::{
-    Holder, Lease, Settlement, Status,
-    columns::{micros, storable},
+use super::{Statement, batch::json, sql::Statements, statement};
+use crate::{
+    database::{
+        columns::{micros, storable},
+        sql::Sql,
+    },
+    inbox::{Holder, Lease, Settlement, Status},
 };
 
 /// Settles rows that are all to be processed, or none of them; answers whether it did.

@@ -3,34 +3,10 @@
 //! Rows are found by `{sent}`, which is `{now}` without the affinity of a cast: compared with that,
 //! an index of an expression would not be searched, and all its rows read.
 
-use std::sync::Arc;
-
-use sqlx::AssertSqlSafe;
-
-use crate::{envelope::wire::MALFORMED, inbox::identifier::Identifier};
-
-/// A statement's text: made of constants and an [`Identifier`], never of values.
-#[derive(Debug, Clone)]
-pub(super) struct Sql(Arc<str>);
-
-impl Sql {
-    fn new(template: &str, table: &Identifier) -> Self {
-        let text = template
-            .replace("{table}", &table.to_string())
-            .replace("{columns}", COLUMNS)
-            .replace("{sent}", "{now} + 0")
-            .replace("{now}", NOW)
-            .replace("{due}", "COALESCE(next_retry_at, received_at)")
-            .replace("{lapse}", "COALESCE(locked_until, 0)")
-            .replace("{malformed}", MALFORMED);
-        Self(Arc::from(text))
-    }
-
-    /// The text, for sqlx.
-    pub(super) fn text(&self) -> AssertSqlSafe<Arc<str>> {
-        AssertSqlSafe(Arc::clone(&self.0))
-    }
-}
+use crate::{
+    database::{identifier::Identifier, sql::Sql},
+    envelope::wire::MALFORMED,
+};
 
 /// The database's clock in microseconds.
 const NOW: &str = "CAST(unixepoch('subsec') * 1000000 AS INTEGER)";
@@ -38,6 +14,19 @@ const NOW: &str = "CAST(unixepoch('subsec') * 1000000 AS INTEGER)";
 /// What [`record`](super::row::record) reads.
 const COLUMNS: &str = "id, lock_token, event_id, stream_id, event_type, aggregate_id, \
     correlation_id, causation_id, occurred_on, payload, headers, raw, retry_count, max_retries";
+
+/// Writes a statement for a table.
+fn sql(template: &str, table: &Identifier) -> Sql {
+    let text = template
+        .replace("{table}", &table.to_string())
+        .replace("{columns}", COLUMNS)
+        .replace("{sent}", "{now} + 0")
+        .replace("{now}", NOW)
+        .replace("{due}", "COALESCE(next_retry_at, received_at)")
+        .replace("{lapse}", "COALESCE(locked_until, 0)")
+        .replace("{malformed}", MALFORMED);
+    Sql::new(text)
+}
 
 /// Every statement of an inbox.
 #[derive(Debug)]
@@ -67,7 +56,7 @@ pub(super) struct Statements {
 impl Statements {
     /// Writes the statements for a table.
     pub(super) fn new(table: &Identifier) -> Self {
-        let sql = |template: &str| Sql::new(template, table);
+        let sql = |template: &str| sql(template, table);
         let claim = |horizon: &str| sql(&CLAIM.replace("{horizon}", horizon));
         let settle = |from: &str| sql(&SETTLE.replace("{from}", from));
         Self {
@@ -126,7 +115,7 @@ impl InsertSql {
             .replace("{holder}", &format!("${}", shared + 2))
             .replace("{lease}", &format!("${}", shared + 3));
         Self {
-            sql: Sql::new(&template, table),
+            sql: sql(&template, table),
             rows,
         }
     }

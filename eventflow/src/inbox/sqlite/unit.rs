@@ -13,12 +13,12 @@ use super::{
     row::lease,
     settle::{settle, settle_processed},
 };
-use crate::inbox::{
-    Arrival, Holder, Insertion, Lease, LossKind, Settlement, Status, Unit, UnitLost,
-    database_error::{code, infrastructure},
-    record::insertion,
-    sealed::Sealed,
-    transaction,
+use crate::{
+    database::error::{code, infrastructure},
+    inbox::{
+        Arrival, Holder, Insertion, Lease, LossKind, Settlement, Status, Unit, UnitLost,
+        record::insertion, sealed::Sealed, transaction,
+    },
 };
 
 /// How many of SQLite's instructions run between two looks at whether to stop.

@@ -2,13 +2,13 @@
 
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 
-use super::sql::Table;
+use super::table::Table;
 
 /// Recorded while a table is being adopted.
-pub(super) const BEGUN: i32 = 0;
+pub(crate) const BEGUN: i32 = 0;
 
 /// The version of the table; none if nothing is recorded.
-pub(super) async fn version(
+pub(crate) async fn version(
     connection: &mut PgConnection,
     table: &Table,
 ) -> Result<Option<i32>, sqlx::Error> {
@@ -22,7 +22,7 @@ pub(super) async fn version(
 }
 
 /// Records a version, in place of an adoption that had begun.
-pub(super) async fn record(
+pub(crate) async fn record(
     connection: &mut PgConnection,
     table: &Table,
     version: i32,

@@ -4,6 +4,8 @@
 
 use std::error::Error as StdError;
 
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+use crate::error::{Error, ErrorKind};
 use crate::inbox::LossKind;
 
 /// Says whether an error of a statement of ours is the infrastructure's: then no event is to blame.
@@ -17,8 +19,22 @@ pub(crate) fn infrastructure(error: &(dyn StdError + 'static)) -> Option<LossKin
 
 /// Says whether the database refuses the values that a statement carries, and would again.
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
-pub(crate) fn refuses_values(error: &sqlx::Error) -> bool {
+fn refuses_values(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Encode(_)) || database::is_of_values(error)
+}
+
+/// The error of what the database refused, or could not be asked; `kind` says whose it is.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(crate) fn failed(kind: ErrorKind, message: impl Into<String>, error: sqlx::Error) -> Error {
+    let kind = if refuses_values(&error) {
+        ErrorKind::Refused
+    } else {
+        kind
+    };
+    let transient = infrastructure(&error).is_some();
+    Error::new(kind, message)
+        .transient(transient)
+        .with_source(error)
 }
 
 /// Says whether an error is the infrastructure's that a handler answered, or one of its causes.

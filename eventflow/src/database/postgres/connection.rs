@@ -2,23 +2,16 @@
 
 use std::{io, time::Duration};
 
-use sqlx::{Connection as _, PgConnection, PgPool, Postgres, pool::PoolConnection};
+use sqlx::{Connection as _, PgConnection, PgPool};
 
-use super::failed;
-use crate::{error::Error, inbox::database_error::code};
-
-/// Takes a connection from the pool.
-pub(super) async fn connection(pool: &PgPool) -> Result<PoolConnection<Postgres>, Error> {
-    let connection = pool.acquire().await;
-    connection.map_err(|error| failed("the database gave no connection", error))
-}
+use crate::database::error::code;
 
 /// Runs a statement, and commits it. To be run in a task that is not cut.
 ///
 /// One that is not answered has run or will, or was never heard of; its connection is closed. A
 /// connection whose server takes no writes is closed, not kept for the next statement: by now
 /// its host's name may lead to the server that does.
-pub(super) async fn run<T>(
+pub(crate) async fn run<T>(
     pool: &PgPool,
     is_users: bool,
     patience: Duration,
@@ -48,7 +41,7 @@ pub(super) async fn run<T>(
 ///
 /// The server has limits of its own for a statement, but nothing says that its answer does not come
 /// because the network has lost the connection, for as long as TCP repeats what it has sent.
-pub(super) async fn answered<T>(
+pub(crate) async fn answered<T>(
     patience: Duration,
     answer: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, sqlx::Error> {

@@ -24,7 +24,7 @@ impl Identifier {
             Ok(Self(name.to_owned()))
         } else {
             Err(Error::configuration(format!(
-                "{what} {name:?} is not a name that an inbox takes; use at most {MAX_LENGTH} of a-z, 0-9 and _, and no digit first"
+                "{what} {name:?} is not a name that a table takes; use at most {MAX_LENGTH} of a-z, 0-9 and _, and no digit first"
             )))
         }
     }

@@ -6,29 +6,29 @@ use std::time::Duration;
 
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 
-use super::sql::Table;
-use crate::inbox::identifier::Identifier;
+use super::table::Table;
+use crate::database::identifier::Identifier;
 
 /// Begins a transaction of a migration: it writes, and each of its statements sees what was
 /// committed before. Between them it has no snapshot, so that no index build waits for it.
-pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+pub(crate) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 
 /// Pauses before something is tried again: each is twice as long as the one before.
 #[derive(Debug)]
-pub(super) struct Pauses {
-    pub(super) next: Duration,
-    pub(super) longest: Duration,
+pub(crate) struct Pauses {
+    pub(crate) next: Duration,
+    pub(crate) longest: Duration,
 }
 
 impl Pauses {
-    pub(super) async fn pause(&mut self) {
+    pub(crate) async fn pause(&mut self) {
         tokio::time::sleep(self.next).await;
         self.next = self.longest.min(self.next * 2);
     }
 }
 
 /// The number of a table's lock.
-pub(super) async fn key(pool: &PgPool, table: &Table) -> Result<i64, sqlx::Error> {
+pub(crate) async fn key(pool: &PgPool, table: &Table) -> Result<i64, sqlx::Error> {
     let schema = table.schema.as_ref().map(Identifier::as_str);
     sqlx::query_scalar(
         "SELECT hashtextextended(
@@ -44,7 +44,7 @@ pub(super) async fn key(pool: &PgPool, table: &Table) -> Result<i64, sqlx::Error
 ///
 /// Waits for others by asking again. A statement that waits in the server has a snapshot, for whose
 /// end an index build waits: that of the process which has the lock would never be done.
-pub(super) async fn begin(
+pub(crate) async fn begin(
     pool: &PgPool,
     key: i64,
 ) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
@@ -66,7 +66,7 @@ pub(super) async fn begin(
 
 /// How long limits are lifted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lifted {
+pub(crate) enum Lifted {
     InTransaction,
     InSession,
 }
@@ -83,7 +83,7 @@ const LIFTED: [(&str, &str); 6] = [
 
 /// Lifts every limit of time: a migration may take longer than a statement of ours ever should. A
 /// backslash is a letter of a literal from here on, and a transaction writes.
-pub(super) async fn lift_limits(
+pub(crate) async fn lift_limits(
     connection: &mut PgConnection,
     lifted: Lifted,
 ) -> Result<(), sqlx::Error> {
@@ -101,7 +101,7 @@ pub(super) async fn lift_limits(
 }
 
 /// Sets the session's limits as they were when it was opened.
-pub(super) async fn restore_limits(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+pub(crate) async fn restore_limits(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let names = LIFTED.map(|(name, _)| name);
     sqlx::query("SELECT set_config(name, reset_val, FALSE) FROM pg_settings WHERE name = ANY($1)")
         .bind(names.as_slice())

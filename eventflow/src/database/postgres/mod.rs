@@ -1,0 +1,7 @@
+//! PostgreSQL: a table's name, its migrations, and connections that are told how to behave.
+
+pub(crate) mod connection;
+pub(crate) mod history;
+pub(crate) mod migration_lock;
+pub(crate) mod session;
+pub(crate) mod table;

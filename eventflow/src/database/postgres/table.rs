@@ -1,0 +1,21 @@
+//! The name of a table.
+
+use std::fmt;
+
+use crate::database::identifier::Identifier;
+
+/// A table's name, with its schema if one was chosen; else the search path finds it.
+#[derive(Debug, Clone)]
+pub(crate) struct Table {
+    pub(crate) schema: Option<Identifier>,
+    pub(crate) name: Identifier,
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.schema {
+            Some(schema) => write!(f, "{schema}.{}", self.name),
+            None => self.name.fmt(f),
+        }
+    }
+}
