@@ -12,5 +12,7 @@ pub(crate) mod identifier;
 pub(crate) mod postgres;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) mod sql;
+#[cfg(feature = "sqlite")]
+pub(crate) mod sqlite;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) mod task;

@@ -56,9 +56,5 @@ async fn is_there(connection: &mut PgConnection, table: &Table) -> Result<bool, 
 }
 
 fn name(table: &Table) -> String {
-    let name = format!("\"{}_migrations\"", table.name.as_str());
-    match &table.schema {
-        Some(schema) => format!("{schema}.{name}"),
-        None => name,
-    }
+    table.beside("migrations")
 }

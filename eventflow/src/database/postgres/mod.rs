@@ -2,6 +2,8 @@
 
 pub(crate) mod connection;
 pub(crate) mod history;
+pub(crate) mod lease;
 pub(crate) mod migration_lock;
+pub(crate) mod parameters;
 pub(crate) mod session;
 pub(crate) mod table;

@@ -19,3 +19,14 @@ impl fmt::Display for Table {
         }
     }
 }
+
+impl Table {
+    /// The name of a table that goes with this one.
+    pub(crate) fn beside(&self, suffix: &str) -> String {
+        let name = format!("\"{}_{suffix}\"", self.name.as_str());
+        match &self.schema {
+            Some(schema) => format!("{schema}.{name}"),
+            None => name,
+        }
+    }
+}

@@ -1,11 +1,10 @@
 //! Batches on their way into a statement: one array for each column.
 
-use sqlx::{Arguments as _, Postgres, postgres::PgArguments};
-
-use super::{Statement, row::refuses, sql::Statements};
+use super::{row::refuses, sql::Statements};
 use crate::{
     database::{
         columns::{micros, storable},
+        postgres::parameters::Parameters,
         sql::Sql,
     },
     inbox::{Arrival, Holder, Lease, Settlement, Status, columns::Entering},
@@ -105,30 +104,4 @@ pub(super) fn next_states(
     parameters.value(holder.name.as_str())?;
     parameters.value(micros(holder.lease))?;
     Ok(parameters)
-}
-
-/// The parameters of a statement, written as they are added.
-#[derive(Default)]
-pub(super) struct Parameters(PgArguments);
-
-impl Parameters {
-    fn array<'t, T>(&mut self, values: impl Iterator<Item = T>) -> Result<(), sqlx::Error>
-    where
-        Vec<T>: sqlx::Encode<'t, Postgres> + sqlx::Type<Postgres>,
-    {
-        let values: Vec<T> = values.collect();
-        self.value(values)
-    }
-
-    fn value<'t, T>(&mut self, value: T) -> Result<(), sqlx::Error>
-    where
-        T: sqlx::Encode<'t, Postgres> + sqlx::Type<Postgres>,
-    {
-        self.0.add(value).map_err(sqlx::Error::Encode)
-    }
-
-    /// The statement with these parameters.
-    pub(super) fn of(self, sql: &Sql) -> Statement {
-        sqlx::query_with(sql.text(), self.0)
-    }
 }

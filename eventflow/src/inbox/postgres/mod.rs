@@ -19,20 +19,24 @@ use chrono::{DateTime, Utc};
 use sqlx::{
     PgConnection, PgPool, Postgres, Row as _,
     pool::PoolConnection,
-    postgres::{PgArguments, PgConnectOptions, PgRow},
+    postgres::{PgConnectOptions, PgRow},
 };
 use uuid::Uuid;
 
+pub use self::{builder::PgInboxBuilder, unit::PgUnit};
 use self::{
-    batch::Parameters,
     row::{entered, lease, record, settled},
     sql::Statements,
 };
-pub use self::{builder::PgInboxBuilder, unit::PgUnit};
 use crate::{
     database::{
         columns::{from_micros, micros},
-        postgres::{connection::run, session::Session, table::Table},
+        postgres::{
+            connection::run,
+            parameters::{Parameters, Statement},
+            session::Session,
+            table::Table,
+        },
         sql::Sql,
         task::uncut,
     },
@@ -191,9 +195,6 @@ impl PgInbox {
         Ok(parameters.of(sql))
     }
 }
-
-/// A statement with its values.
-type Statement = sqlx::query::Query<'static, Postgres, PgArguments>;
 
 fn statement(sql: &Sql) -> Statement {
     sqlx::query(sql.text())

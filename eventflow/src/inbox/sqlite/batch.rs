@@ -3,7 +3,7 @@
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::inbox::Lease;
+use crate::{database::sqlite::values::json, inbox::Lease};
 
 /// Writes claims for the statements that name them.
 pub(super) fn leases_json(leases: &[Lease]) -> Result<String, sqlx::Error> {
@@ -18,9 +18,4 @@ pub(super) fn leases_json(leases: &[Lease]) -> Result<String, sqlx::Error> {
         .map(|&Lease { id, token }| Claim { id, token })
         .collect();
     json(&claims)
-}
-
-/// Writes values as JSON.
-pub(super) fn json<T: Serialize + ?Sized>(values: &T) -> Result<String, sqlx::Error> {
-    serde_json::to_string(values).map_err(|error| sqlx::Error::Encode(error.into()))
 }

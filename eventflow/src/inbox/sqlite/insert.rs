@@ -13,12 +13,11 @@ use sqlx::{
 use uuid::Uuid;
 
 use super::{
-    row::uuid,
     sql::{InsertSql, Statements},
     statement,
 };
 use crate::{
-    database::columns::micros,
+    database::{columns::micros, sqlite::values::uuid},
     fail_point::{self, Point},
     inbox::{Arrival, Holder, Status, columns::Entering},
 };

@@ -22,9 +22,9 @@ use sqlx::{
 use uuid::Uuid;
 
 use self::{
-    batch::{json, leases_json},
+    batch::leases_json,
     insert::Insert,
-    row::{lease, record, time},
+    row::{lease, record},
     sql::Statements,
 };
 pub use self::{builder::SqliteInboxBuilder, unit::SqliteUnit};
@@ -33,6 +33,7 @@ use crate::{
         columns::{from_micros, micros},
         identifier::Identifier,
         sql::Sql,
+        sqlite::values::{json, time},
         task::uncut,
     },
     error::Error,

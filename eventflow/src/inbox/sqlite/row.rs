@@ -1,10 +1,11 @@
 //! Rows as SQLite gives them.
 
-use chrono::{DateTime, Utc};
 use sqlx::{Row as _, sqlite::SqliteRow};
-use uuid::Uuid;
 
-use crate::inbox::{Lease, record::Record};
+use crate::{
+    database::sqlite::values::{time, uuid},
+    inbox::{Lease, record::Record},
+};
 
 /// Reads the columns that make an event and its claim.
 pub(super) fn record(row: &SqliteRow) -> Result<Record, sqlx::Error> {
@@ -32,16 +33,4 @@ pub(super) fn lease(row: &SqliteRow) -> Result<Lease, sqlx::Error> {
         id: uuid(row, 0)?,
         token: row.try_get(1)?,
     })
-}
-
-/// Reads an id.
-pub(super) fn uuid(row: &SqliteRow, index: usize) -> Result<Uuid, sqlx::Error> {
-    let text: &str = row.try_get(index)?;
-    Uuid::parse_str(text).map_err(|error| sqlx::Error::Decode(error.into()))
-}
-
-/// Reads a time of the table.
-pub(super) fn time(micros: i64) -> Result<DateTime<Utc>, sqlx::Error> {
-    DateTime::from_timestamp_micros(micros)
-        .ok_or_else(|| sqlx::Error::Decode("a time is out of range".into()))
 }

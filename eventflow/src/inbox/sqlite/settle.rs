@@ -9,11 +9,12 @@ use serde::{Serialize, Serializer};
 use sqlx::{Connection as _, SqliteConnection};
 use uuid::Uuid;
 
-use super::{Statement, batch::json, sql::Statements, statement};
+use super::{Statement, sql::Statements, statement};
 use crate::{
     database::{
         columns::{micros, storable},
         sql::Sql,
+        sqlite::values::json,
     },
     inbox::{Holder, Lease, Settlement, Status},
 };

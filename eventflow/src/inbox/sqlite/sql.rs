@@ -4,12 +4,9 @@
 //! an index of an expression would not be searched, and all its rows read.
 
 use crate::{
-    database::{identifier::Identifier, sql::Sql},
+    database::{identifier::Identifier, sql::Sql, sqlite::NOW},
     envelope::wire::MALFORMED,
 };
-
-/// The database's clock in microseconds.
-const NOW: &str = "CAST(unixepoch('subsec') * 1000000 AS INTEGER)";
 
 /// What [`record`](super::row::record) reads.
 const COLUMNS: &str = "id, lock_token, event_id, stream_id, event_type, aggregate_id, \

@@ -1,0 +1,116 @@
+//! Leases between processes: who has one does a piece of work that only one may do at a time.
+//!
+//! A lease ends by itself unless it is extended; each holder has a term, which grows. All times are
+//! the database's.
+
+use std::time::Duration;
+
+use sqlx::PgConnection;
+
+use super::table::Table;
+use crate::database::{columns::micros, sql::Sql};
+
+/// The table of the leases that go with a table.
+const TABLE: &str = "
+    CREATE TABLE {leases} (
+        name VARCHAR(255) PRIMARY KEY,
+        holder VARCHAR(255) NOT NULL,
+        term BIGINT NOT NULL,
+        expires_at TIMESTAMP WITH TIME ZONE NOT NULL
+    );
+";
+
+/// `$1` name, `$2` holder, `$3` time. Answers the new term; nothing if another holds it.
+const ACQUIRE: &str = "
+    INSERT INTO {leases} AS lease (name, holder, term, expires_at)
+    VALUES ($1, $2, 1, clock_timestamp() + $3 * INTERVAL '1 microsecond')
+    ON CONFLICT (name) DO UPDATE SET
+        holder = excluded.holder, term = lease.term + 1, expires_at = excluded.expires_at
+    WHERE lease.expires_at < clock_timestamp()
+    RETURNING term";
+
+/// `$1` name, `$2` holder, `$3` term, `$4` time. Changes nothing if another has taken it.
+const EXTEND: &str = "
+    UPDATE {leases} SET expires_at = clock_timestamp() + $4 * INTERVAL '1 microsecond'
+    WHERE name = $1 AND holder = $2 AND term = $3";
+
+/// `$1` name, `$2` holder, `$3` term.
+const RELEASE: &str = "
+    UPDATE {leases} SET expires_at = '-infinity' WHERE name = $1 AND holder = $2 AND term = $3";
+
+/// The SQL that creates the table of the leases that go with `table`.
+pub(crate) fn schema_sql(table: &Table) -> String {
+    named(TABLE, table)
+}
+
+fn named(template: &str, table: &Table) -> String {
+    template.replace("{leases}", &table.beside("leases"))
+}
+
+/// The statements of the leases that go with a table.
+#[derive(Debug)]
+pub(crate) struct Leases {
+    acquire: Sql,
+    extend: Sql,
+    release: Sql,
+}
+
+impl Leases {
+    pub(crate) fn of(table: &Table) -> Self {
+        let sql = |template| Sql::new(named(template, table));
+        Self {
+            acquire: sql(ACQUIRE),
+            extend: sql(EXTEND),
+            release: sql(RELEASE),
+        }
+    }
+
+    /// Takes a lease that nobody holds; answers its term.
+    pub(crate) async fn acquire(
+        &self,
+        connection: &mut PgConnection,
+        name: &str,
+        holder: &str,
+        time: Duration,
+    ) -> Result<Option<i64>, sqlx::Error> {
+        sqlx::query_scalar(self.acquire.text())
+            .bind(name)
+            .bind(holder)
+            .bind(micros(time))
+            .fetch_optional(connection)
+            .await
+    }
+
+    /// Makes a lease last for `time` from now on; answers whether it is still the holder's.
+    pub(crate) async fn extend(
+        &self,
+        connection: &mut PgConnection,
+        name: &str,
+        holder: &str,
+        term: i64,
+        time: Duration,
+    ) -> Result<bool, sqlx::Error> {
+        let extend = sqlx::query(self.extend.text())
+            .bind(name)
+            .bind(holder)
+            .bind(term)
+            .bind(micros(time));
+        let extended = extend.execute(connection).await?;
+        Ok(extended.rows_affected() > 0)
+    }
+
+    /// Ends a lease, for others to take at once.
+    pub(crate) async fn release(
+        &self,
+        connection: &mut PgConnection,
+        name: &str,
+        holder: &str,
+        term: i64,
+    ) -> Result<(), sqlx::Error> {
+        let release = sqlx::query(self.release.text())
+            .bind(name)
+            .bind(holder)
+            .bind(term);
+        release.execute(connection).await.map(|_| ())
+    }
+}
