@@ -33,6 +33,16 @@ impl Identifier {
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Puts the names of a table's indexes and constraints in their places: each is a kind and what it is
+    /// of, as `ix_due`.
+    pub(crate) fn name_indexes(&self, sql: String, names: &[&str]) -> String {
+        names.iter().fold(sql, |sql, place| {
+            let (kind, of) = place.split_once('_').unwrap_or((place, ""));
+            let name = format!("\"{kind}_{}_{of}\"", self.0);
+            sql.replace(&format!("{{{place}}}"), &name)
+        })
+    }
 }
 
 impl fmt::Display for Identifier {

@@ -5,5 +5,7 @@ pub(crate) mod history;
 pub(crate) mod lease;
 pub(crate) mod migration_lock;
 pub(crate) mod parameters;
+pub(crate) mod place;
+pub(crate) mod schema;
 pub(crate) mod session;
 pub(crate) mod table;

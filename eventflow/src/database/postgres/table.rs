@@ -21,6 +21,13 @@ impl fmt::Display for Table {
 }
 
 impl Table {
+    /// Puts the names of the table, and of its indexes and constraints, in their places: each is a kind
+    /// and what it is of, as `ix_due`.
+    pub(crate) fn named(&self, template: &str, names: &[&str]) -> String {
+        let sql = template.replace("{table}", &self.to_string());
+        self.name.name_indexes(sql, names)
+    }
+
     /// The name of a table that goes with this one.
     pub(crate) fn beside(&self, suffix: &str) -> String {
         let name = format!("\"{}_{suffix}\"", self.name.as_str());

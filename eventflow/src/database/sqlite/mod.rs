@@ -1,6 +1,7 @@
 //! SQLite: its clock, the values that it gives and takes, and the connections to a file.
 
 pub(crate) mod lease;
+pub(crate) mod place;
 pub(crate) mod values;
 
 /// The database's clock in microseconds.

@@ -43,7 +43,7 @@ pub use self::{
     read::read,
     write::write,
 };
-pub(crate) use self::{raw::beginning, read::event_type_hint};
+pub(crate) use self::{raw::beginning, read::event_type_hint, write::check};
 
 /// How the event id begins of the dead letter that keeps a malformed entry. No event's does.
 pub const MALFORMED: &str = "malformed:";

@@ -37,6 +37,19 @@ pub fn write(envelope: &Envelope, limits: Limits) -> Result<Vec<(Vec<u8>, Vec<u8
 }
 
 fn json(envelope: &Envelope, limits: Limits) -> Result<Vec<u8>, BoxError> {
+    check(envelope, limits)?;
+    let payload = serde_json::from_str(envelope.payload().as_str())?;
+    Ok(serde_json::to_vec(&Data::new(
+        envelope.metadata(),
+        payload,
+    ))?)
+}
+
+/// Checks that an envelope can be written as an entry.
+///
+/// # Errors
+/// If it breaks a limit.
+pub(crate) fn check(envelope: &Envelope, limits: Limits) -> Result<(), BoxError> {
     let metadata = envelope.metadata();
     let payload = envelope.payload().as_str();
     check_event_id(&metadata.event_id)?;
@@ -52,8 +65,7 @@ fn json(envelope: &Envelope, limits: Limits) -> Result<Vec<u8>, BoxError> {
     }
     check_payload_size(payload, limits)?;
     check_payload_depth(payload)?;
-    let data = Data::new(metadata, serde_json::from_str(payload)?);
-    Ok(serde_json::to_vec(&data)?)
+    Ok(())
 }
 
 #[derive(Serialize)]

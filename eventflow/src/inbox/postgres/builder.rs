@@ -1,79 +1,57 @@
 //! Where the database is, what its table is called, and how its connections behave.
 
-use std::{fmt, str::FromStr as _, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
-use sqlx::{PgPool, postgres::PgConnectOptions};
+use sqlx::PgPool;
 
-use super::{PgInbox, Settings, failed, migrate, sql::Statements};
+use super::{PgInbox, Settings, migrate, sql::Statements};
 use crate::{
-    database::{
-        identifier::Identifier,
-        postgres::{session::Session, table::Table},
-    },
-    error::Error,
+    database::postgres::place::{Connected, Place},
+    error::{Error, ErrorKind},
 };
+
+/// What the table is called unless it is named.
+const TABLE: &str = "event_inbox";
 
 /// Connections of an inbox that no consumer has sized yet.
 const CONNECTIONS: u32 = 10;
-
-/// A handler's time on such a connection.
-const LONGEST_HANDLER: Duration = Duration::from_secs(30);
 
 /// Settings of a [`PgInbox`].
 #[derive(Clone)]
 #[must_use = "a builder does nothing until it is connected"]
 pub struct PgInboxBuilder {
-    source: Source,
-    schema: Option<String>,
-    table: String,
+    place: Place,
     consumer: Option<String>,
-    session: Session,
     max_connections: Option<u32>,
 }
 
-#[derive(Clone)]
-enum Source {
-    Url(String),
-    Pool(PgPool),
-}
-
 impl PgInboxBuilder {
-    fn new(source: Source) -> Self {
+    fn new(place: Place) -> Self {
         Self {
-            source,
-            schema: None,
-            table: "event_inbox".to_owned(),
+            place,
             consumer: None,
-            session: Session {
-                options: true,
-                statement_timeout: Duration::from_secs(30),
-                lock_timeout: Duration::from_secs(5),
-            },
             max_connections: None,
         }
     }
 
     pub(super) fn url(url: &str) -> Self {
-        Self::new(Source::Url(url.to_owned()))
+        Self::new(Place::url(url, TABLE))
     }
 
     pub(super) fn pool(pool: PgPool) -> Self {
-        let mut builder = Self::new(Source::Pool(pool));
-        // Its connections were opened by someone else, and may be a pooler's.
-        builder.session.options = false;
-        builder
+        Self::new(Place::pool(pool, TABLE))
     }
 
     /// Names the schema of the table. Default: the first of the search path. At most 48 of a-z,
     /// 0-9 and _, and no digit first.
     pub fn schema(mut self, schema: impl Into<String>) -> Self {
-        self.schema = Some(schema.into());
+        self.place.schema = Some(schema.into());
         self
     }
 
     /// Names the table. Default: `event_inbox`. At most 48 of a-z, 0-9 and _, and no digit first.
     pub fn table(mut self, table: impl Into<String>) -> Self {
-        self.table = table.into();
+        self.place.table = table.into();
         self
     }
 
@@ -102,13 +80,13 @@ impl PgInboxBuilder {
     /// connection that has not answered a statement of the inbox 5 s after that is given up, also one
     /// of the user's pool, whose sessions do not have this limit.
     pub fn statement_timeout(mut self, timeout: Duration) -> Self {
-        self.session.statement_timeout = timeout;
+        self.place.session.statement_timeout = timeout;
         self
     }
 
     /// Ends the wait for a row's lock after this time. Default: 5 s; zero is never.
     pub fn lock_timeout(mut self, timeout: Duration) -> Self {
-        self.session.lock_timeout = timeout;
+        self.place.session.lock_timeout = timeout;
         self
     }
 
@@ -118,7 +96,7 @@ impl PgInboxBuilder {
     ///
     /// Switch it off behind a pooler that refuses them, and set the timeouts for the role.
     pub fn session_options(mut self, on: bool) -> Self {
-        self.session.options = on;
+        self.place.session.options = on;
         self
     }
 
@@ -128,7 +106,7 @@ impl PgInboxBuilder {
     /// # Errors
     /// If a name is not one that an inbox takes.
     pub fn schema_sql(&self) -> Result<String, Error> {
-        Ok(migrate::schema_sql(&self.table_name()?))
+        Ok(migrate::schema_sql(&self.place.table()?))
     }
 
     /// Connects.
@@ -136,7 +114,6 @@ impl PgInboxBuilder {
     /// # Errors
     /// If a name or the URL is not one that an inbox takes, or if the server cannot be reached.
     pub async fn connect(self) -> Result<PgInbox, Error> {
-        let table = self.table_name()?;
         if self
             .consumer
             .as_ref()
@@ -146,20 +123,13 @@ impl PgInboxBuilder {
                 "`consumer` must have 1 to 255 characters, and no NUL; leave it out if no Python table is adopted",
             ));
         }
-        let (options, pool) = match self.source {
-            Source::Pool(pool) => (None, pool),
-            Source::Url(url) => {
-                let options = PgConnectOptions::from_str(&url).map_err(|error| {
-                    Error::configuration("the URL of the database cannot be read; use `postgres://user:password@host:port/database`")
-                        .with_source(error)
-                })?;
-                let connections = self.max_connections.unwrap_or(CONNECTIONS);
-                let pool = self.session.pool(&options, connections, LONGEST_HANDLER);
-                (Some(options), pool)
-            }
-        };
-        let connection = pool.acquire().await;
-        drop(connection.map_err(|error| failed("the database cannot be reached", error))?);
+        let connections = self.max_connections.unwrap_or(CONNECTIONS);
+        let Connected {
+            pool,
+            options,
+            table,
+            session,
+        } = self.place.connect(connections, ErrorKind::Inbox).await?;
         Ok(PgInbox {
             pool,
             settings: Arc::new(Settings {
@@ -167,18 +137,9 @@ impl PgInboxBuilder {
                 table,
                 consumer: self.consumer,
                 options,
-                session: self.session,
+                session,
                 max_connections: self.max_connections,
             }),
-        })
-    }
-
-    fn table_name(&self) -> Result<Table, Error> {
-        let schema = self.schema.as_deref();
-        let schema = schema.map(|schema| Identifier::new("schema", schema));
-        Ok(Table {
-            schema: schema.transpose()?,
-            name: Identifier::new("table", &self.table)?,
         })
     }
 }
@@ -186,8 +147,8 @@ impl PgInboxBuilder {
 impl fmt::Debug for PgInboxBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PgInboxBuilder")
-            .field("schema", &self.schema)
-            .field("table", &self.table)
+            .field("schema", &self.place.schema)
+            .field("table", &self.place.table)
             .field("consumer", &self.consumer)
             .finish_non_exhaustive()
     }

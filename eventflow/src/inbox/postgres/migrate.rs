@@ -8,10 +8,7 @@ use super::{
     failed,
 };
 use crate::{
-    database::{
-        identifier::Identifier,
-        postgres::{history, migration_lock, table::Table},
-    },
+    database::postgres::{history, migration_lock, schema::create_schema, table::Table},
     error::Error,
     fail_point::{self, Point},
 };
@@ -29,19 +26,17 @@ pub(super) fn schema_sql(table: &Table) -> String {
 
 /// Puts the names of the table and of its indexes and constraints in their places.
 pub(super) fn named(template: &str, table: &Table) -> String {
-    let mut sql = template.replace("{table}", &table.to_string());
-    for (prefix, suffix) in [
-        ("uq", "event"),
-        ("ck", "status"),
-        ("ix", "due"),
-        ("ix", "lapsed"),
-        ("ix", "processed"),
-        ("ix", "dead"),
-    ] {
-        let name = format!("\"{prefix}_{}_{suffix}\"", table.name.as_str());
-        sql = sql.replace(&format!("{{{prefix}_{suffix}}}"), &name);
-    }
-    sql
+    table.named(
+        template,
+        &[
+            "uq_event",
+            "ck_status",
+            "ix_due",
+            "ix_lapsed",
+            "ix_processed",
+            "ix_dead",
+        ],
+    )
 }
 
 /// Creates what is missing, one process at a time: others wait for the lock, and then find it
@@ -128,36 +123,6 @@ pub(super) async fn finish(
         check_owner(connection, table, consumer).await?;
     }
     fail_point::reach(Point::InMigration).await
-}
-
-/// Looks first: who may not create schemas may still use one that is there.
-///
-/// Processes with other tables may want the same schema at once. Only they wait here, not those
-/// that find it. Who has this lock makes a new table, and waits for nobody.
-async fn create_schema(connection: &mut PgConnection, table: &Table) -> Result<(), sqlx::Error> {
-    let Some(schema) = &table.schema else {
-        return Ok(());
-    };
-    if is_there(connection, schema).await? {
-        return Ok(());
-    }
-    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('eventflow:' || $1, 0))")
-        .bind(schema.as_str())
-        .execute(&mut *connection)
-        .await?;
-    if !is_there(connection, schema).await? {
-        connection
-            .execute(AssertSqlSafe(format!("CREATE SCHEMA {schema}")))
-            .await?;
-    }
-    Ok(())
-}
-
-async fn is_there(connection: &mut PgConnection, schema: &Identifier) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)")
-        .bind(schema.as_str())
-        .fetch_one(connection)
-        .await
 }
 
 pub(super) fn unprepared(table: &Table, error: sqlx::Error) -> Error {

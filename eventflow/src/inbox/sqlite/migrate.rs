@@ -16,13 +16,8 @@ const VERSION: i64 = 1;
 
 /// The SQL that creates the table and its indexes.
 pub(super) fn schema_sql(table: &Identifier) -> String {
-    let mut sql = INBOX.replace("{table}", &table.to_string());
-    for index in ["ix_due", "ix_lapsed", "ix_processed", "ix_dead"] {
-        let (_, suffix) = index.split_at(3);
-        let name = format!("\"ix_{}_{suffix}\"", table.as_str());
-        sql = sql.replace(&format!("{{{index}}}"), &name);
-    }
-    sql
+    let sql = INBOX.replace("{table}", &table.to_string());
+    table.name_indexes(sql, &["ix_due", "ix_lapsed", "ix_processed", "ix_dead"])
 }
 
 /// Creates what is missing. The write lock that the transaction takes at once makes it safe when

@@ -33,7 +33,10 @@ use crate::{
         columns::{from_micros, micros},
         identifier::Identifier,
         sql::Sql,
-        sqlite::values::{json, time},
+        sqlite::{
+            place::Connections,
+            values::{json, time},
+        },
         task::uncut,
     },
     error::Error,
@@ -70,11 +73,7 @@ pub struct SqliteInbox {
 struct Database {
     table: Identifier,
     statements: Arc<Statements>,
-    writer: SqlitePool,
-    reader: SqlitePool,
-    /// Keeps a database in memory alive while the writer's connection is replaced. The lock only
-    /// makes the connection `Sync`.
-    _anchor: Option<std::sync::Mutex<SqliteConnection>>,
+    connections: Arc<Connections>,
 }
 
 impl SqliteInbox {
@@ -114,7 +113,7 @@ impl SqliteInbox {
     ///
     /// Waits while a unit of work is open; a handler that waits for it waits for itself.
     pub fn pool(&self) -> &SqlitePool {
-        &self.database.writer
+        &self.database.connections.writer
     }
 
     /// Runs one statement and gives its rows.
@@ -143,14 +142,16 @@ impl SqliteInbox {
         consumer: &str,
     ) -> Result<Option<Duration>, Error> {
         let statement = statement(sql).bind(consumer.to_owned());
-        let rows = self.rows(&self.database.reader, what, statement).await?;
+        let rows = self
+            .rows(&self.database.connections.reader, what, statement)
+            .await?;
         let waits = self.read(&rows, |row| row.try_get(0))?;
         Ok(waits.first().copied().map(from_micros))
     }
 
     /// Runs one writing statement and counts the rows that it changed.
     async fn change(&self, what: &'static str, statement: Statement) -> Result<u64, Error> {
-        let pool = self.database.writer.clone();
+        let pool = self.database.connections.writer.clone();
         let table = self.database.table.clone();
         uncut(async move {
             let done = statement.execute(&pool).await;
@@ -282,7 +283,7 @@ impl Inbox for SqliteInbox {
             .bind(micros(holder.lease));
         let rows = self
             .rows(
-                &self.database.writer,
+                &self.database.connections.writer,
                 "events could not be claimed",
                 statement,
             )
@@ -300,7 +301,9 @@ impl Inbox for SqliteInbox {
             .bind(holder.name.clone())
             .bind(micros(holder.lease));
         let what = "a lapsed row could not be recovered";
-        let rows = self.rows(&self.database.writer, what, statement).await?;
+        let rows = self
+            .rows(&self.database.connections.writer, what, statement)
+            .await?;
         let recovered = self.read(&rows, |row| {
             let status: String = row.try_get("status")?;
             Ok((status, record(row)?))
@@ -314,7 +317,9 @@ impl Inbox for SqliteInbox {
             .bind(holder.name.clone())
             .bind(micros(holder.lease));
         let what = "leases could not be extended";
-        let rows = self.rows(&self.database.writer, what, statement).await?;
+        let rows = self
+            .rows(&self.database.connections.writer, what, statement)
+            .await?;
         self.read(&rows, lease)
     }
 
@@ -337,14 +342,16 @@ impl Inbox for SqliteInbox {
         let settle = settle::settle(&self.database.statements.settle, holder, settlements);
         let statement = settle.map_err(|error| self.unwritten(error))?;
         let what = "rows could not be settled";
-        let rows = self.rows(&self.database.writer, what, statement).await?;
+        let rows = self
+            .rows(&self.database.connections.writer, what, statement)
+            .await?;
         self.read(&rows, lease)
     }
 
     async fn begin(&self) -> Result<SqliteUnit, UnitLost> {
         let database = Arc::clone(&self.database);
         uncut(async move {
-            let connection = database.writer.acquire().await;
+            let connection = database.connections.writer.acquire().await;
             let connection =
                 connection.map_err(|error| unit::lost("a unit of work could not begin", error))?;
             SqliteUnit::begin(connection, Arc::clone(&database.statements)).await
@@ -357,7 +364,9 @@ impl Inbox for SqliteInbox {
             .bind(consumer.to_owned())
             .bind(limit);
         let what = "due rows could not be counted";
-        let rows = self.rows(&self.database.reader, what, statement).await?;
+        let rows = self
+            .rows(&self.database.connections.reader, what, statement)
+            .await?;
         let counts: Vec<i64> = self.read(&rows, |row| row.try_get(0))?;
         Ok(counts.first().map_or(0, |count| count.unsigned_abs()))
     }
@@ -398,7 +407,9 @@ impl Inbox for SqliteInbox {
     async fn counts(&self, consumer: &str) -> Result<Counts, Error> {
         let statement = statement(&self.database.statements.counts).bind(consumer.to_owned());
         let what = "rows could not be counted";
-        let rows = self.rows(&self.database.reader, what, statement).await?;
+        let rows = self
+            .rows(&self.database.connections.reader, what, statement)
+            .await?;
         let counts = self.read(&rows, |row| {
             let count = |index| {
                 let count: i64 = row.try_get(index)?;
@@ -420,7 +431,9 @@ impl Inbox for SqliteInbox {
             .bind(consumer.to_owned())
             .bind(limit);
         let what = "dead letters could not be listed";
-        let rows = self.rows(&self.database.reader, what, statement).await?;
+        let rows = self
+            .rows(&self.database.connections.reader, what, statement)
+            .await?;
         self.read(&rows, |row| {
             let died_at = time(row.try_get("died_at")?)?;
             Ok(record(row)?.into_dead_letter(row.try_get("error_message")?, died_at))
@@ -446,7 +459,7 @@ impl Inbox for SqliteInbox {
 
 impl Database {
     async fn connection(&self) -> Result<PoolConnection<Sqlite>, Error> {
-        let connection = self.writer.acquire().await;
+        let connection = self.connections.writer.acquire().await;
         connection.map_err(|error| failed("the database gave no connection", error))
     }
 }

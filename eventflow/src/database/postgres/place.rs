@@ -1,0 +1,104 @@
+//! Where a table is: the database, the schema, the name.
+
+use std::{str::FromStr as _, time::Duration};
+
+use sqlx::{PgPool, postgres::PgConnectOptions};
+
+use super::{session::Session, table::Table};
+use crate::{
+    database::identifier::Identifier,
+    error::{Error, ErrorKind},
+};
+
+/// A handler's time on a connection that no consumer has asked for.
+const LONGEST_HANDLER: Duration = Duration::from_secs(30);
+
+/// The settings of a table's place.
+#[derive(Clone)]
+pub(crate) struct Place {
+    source: Source,
+    pub(crate) schema: Option<String>,
+    pub(crate) table: String,
+    pub(crate) session: Session,
+}
+
+#[derive(Clone)]
+enum Source {
+    Url(String),
+    Pool(PgPool),
+}
+
+/// What a place leads to.
+pub(crate) struct Connected {
+    pub(crate) pool: PgPool,
+    /// How to open connections; none if the pool is the user's.
+    pub(crate) options: Option<PgConnectOptions>,
+    pub(crate) table: Table,
+    pub(crate) session: Session,
+}
+
+impl Place {
+    fn new(source: Source, table: &str) -> Self {
+        Self {
+            source,
+            schema: None,
+            table: table.to_owned(),
+            session: Session {
+                options: true,
+                statement_timeout: Duration::from_secs(30),
+                lock_timeout: Duration::from_secs(5),
+            },
+        }
+    }
+
+    pub(crate) fn url(url: &str, table: &str) -> Self {
+        Self::new(Source::Url(url.to_owned()), table)
+    }
+
+    pub(crate) fn pool(pool: PgPool, table: &str) -> Self {
+        let mut place = Self::new(Source::Pool(pool), table);
+        // Its connections were opened by someone else, and may be a pooler's.
+        place.session.options = false;
+        place
+    }
+
+    /// Connects, with so many connections if the pool is not the user's. Errors that are not about the
+    /// settings are of `kind`.
+    pub(crate) async fn connect(
+        self,
+        connections: u32,
+        kind: ErrorKind,
+    ) -> Result<Connected, Error> {
+        let table = self.table()?;
+        let (options, pool) = match self.source {
+            Source::Pool(pool) => (None, pool),
+            Source::Url(url) => {
+                let options = PgConnectOptions::from_str(&url).map_err(|error| {
+                    Error::configuration("the URL of the database cannot be read; use `postgres://user:password@host:port/database`")
+                        .with_source(error)
+                })?;
+                let pool = self.session.pool(&options, connections, LONGEST_HANDLER);
+                (Some(options), pool)
+            }
+        };
+        let connection = pool.acquire().await;
+        drop(connection.map_err(|error| {
+            crate::database::error::failed(kind, "the database cannot be reached", error)
+        })?);
+        Ok(Connected {
+            pool,
+            options,
+            table,
+            session: self.session,
+        })
+    }
+
+    pub(crate) fn table(&self) -> Result<Table, Error> {
+        let schema = self.schema.as_deref();
+        let schema = schema.map(|schema| Identifier::new("schema", schema));
+        Ok(Table {
+            schema: schema.transpose()?,
+            name: Identifier::new("table", &self.table)?,
+        })
+    }
+}
