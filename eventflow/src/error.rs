@@ -16,10 +16,12 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum ErrorKind {
     /// A setting is missing, out of range, or clashes with another.
     Configuration,
-    /// The inbox's table is missing, older than this version, or someone else's.
+    /// A table is missing, older than this version, or someone else's.
     Schema,
-    /// The database refused a statement or could not be reached.
+    /// The inbox's database refused a statement or could not be reached.
     Inbox,
+    /// The outbox's database refused a statement or could not be reached.
+    Outbox,
     /// The database refuses what was to be stored, and would again: a value that no column takes.
     Refused,
     /// The stream's server refused a command or could not be reached.

@@ -116,6 +116,7 @@ pub mod inbox;
 pub mod layer;
 #[doc = include_str!("docs/modes.md")]
 pub mod modes {}
+pub mod outbox;
 pub mod router;
 pub mod stream;
 mod unique_name;

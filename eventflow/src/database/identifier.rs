@@ -29,6 +29,11 @@ impl Identifier {
         }
     }
 
+    /// Takes a name that this crate gives.
+    pub(crate) fn constant(name: &'static str) -> Self {
+        Self(name.to_owned())
+    }
+
     /// The name without quotes.
     pub(crate) fn as_str(&self) -> &str {
         &self.0

@@ -49,6 +49,7 @@ use crate::{database, error::ErrorKind};
 use crate::{
     envelope::{Envelope, Metadata, Payload},
     error::Error,
+    outbox::OutboxTable,
 };
 
 pub(crate) mod sealed {
@@ -293,7 +294,10 @@ pub trait Inbox: sealed::Sealed + Clone + fmt::Debug + Send + Sync + 'static {
     type Connection: Send + 'static;
 
     /// An open transaction with some events in it.
-    type Unit: Unit<Connection = Self::Connection>;
+    type Unit: Unit<Connection = Self::Connection, Outbox = Self::Outbox>;
+
+    /// The table of what handlers publish.
+    type Outbox: OutboxTable;
 
     /// Creates or updates the table. Does nothing if it is up to date; safe when many processes
     /// call it at once: one does it, the others wait.
@@ -324,6 +328,16 @@ pub trait Inbox: sealed::Sealed + Clone + fmt::Debug + Send + Sync + 'static {
     /// If it is not, or the database cannot be reached; a transient one while the table is being
     /// adopted.
     fn check_schema(&self) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// The outbox in the same database and schema, in the table `event_outbox`.
+    fn outbox(&self) -> Self::Outbox;
+
+    /// Checks that an outbox's table is in the inbox's database.
+    ///
+    /// # Errors
+    /// If it is not, or the database cannot be reached.
+    fn check_outbox(&self, outbox: &Self::Outbox)
+    -> impl Future<Output = Result<(), Error>> + Send;
 
     /// The same inbox with connections for what a consumer asks.
     ///

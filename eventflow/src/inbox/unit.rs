@@ -5,7 +5,10 @@
 use std::fmt;
 
 use super::{Arrival, Holder, Insertion, Lease, Settlement, sealed};
-use crate::error::{BoxError, Error};
+use crate::{
+    error::{BoxError, Error},
+    outbox::Outgoing,
+};
 
 /// An open transaction with some events in it. Sealed, as [`Inbox`](super::Inbox).
 ///
@@ -17,6 +20,9 @@ use crate::error::{BoxError, Error};
 pub trait Unit: sealed::Sealed + Send + 'static {
     /// What a handler takes as `&mut`.
     type Connection: Send + 'static;
+
+    /// The table of what handlers publish.
+    type Outbox;
 
     /// The connection inside the transaction.
     fn connection(&mut self) -> &mut Self::Connection;
@@ -60,6 +66,13 @@ pub trait Unit: sealed::Sealed + Send + 'static {
         &mut self,
         holder: &Holder,
         settlements: &[Settlement],
+    ) -> impl Future<Output = Result<(), UnitLost>> + Send;
+
+    /// Writes down what handlers have published, in its order.
+    fn publish(
+        &mut self,
+        outbox: &Self::Outbox,
+        outgoing: &[Outgoing],
     ) -> impl Future<Output = Result<(), UnitLost>> + Send;
 
     /// Commits. The answer `Ok` means that everything since [`Inbox::begin`](super::Inbox::begin) is stored.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use sqlx::PgConnection;
+
 use crate::database::identifier::Identifier;
 
 /// A table's name, with its schema if one was chosen; else the search path finds it.
@@ -36,4 +38,18 @@ impl Table {
             None => name,
         }
     }
+}
+
+/// The columns of a table; none if there is none.
+pub(crate) async fn columns(
+    connection: &mut PgConnection,
+    table: &Table,
+) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT attname::text FROM pg_attribute
+         WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped",
+    )
+    .bind(table.to_string())
+    .fetch_all(connection)
+    .await
 }

@@ -1,5 +1,6 @@
 //! SQLite: its clock, the values that it gives and takes, and the connections to a file.
 
+pub(crate) mod history;
 pub(crate) mod lease;
 pub(crate) mod place;
 pub(crate) mod values;

@@ -2,8 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::{Row as _, sqlite::SqliteRow};
+use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 use uuid::Uuid;
+
+use crate::database::identifier::Identifier;
 
 /// Reads an id.
 pub(crate) fn uuid(row: &SqliteRow, index: usize) -> Result<Uuid, sqlx::Error> {
@@ -20,4 +22,15 @@ pub(crate) fn time(micros: i64) -> Result<DateTime<Utc>, sqlx::Error> {
 /// Writes values as JSON, which the database takes apart.
 pub(crate) fn json<T: Serialize + ?Sized>(values: &T) -> Result<String, sqlx::Error> {
     serde_json::to_string(values).map_err(|error| sqlx::Error::Encode(error.into()))
+}
+
+/// The columns of a table; none if there is none.
+pub(crate) async fn columns(
+    connection: &mut SqliteConnection,
+    table: &Identifier,
+) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar("SELECT name FROM pragma_table_info($1)")
+        .bind(table.as_str())
+        .fetch_all(connection)
+        .await
 }

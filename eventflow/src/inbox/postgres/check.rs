@@ -4,7 +4,7 @@ use sqlx::PgConnection;
 
 use super::failed;
 use crate::{
-    database::postgres::table::Table,
+    database::postgres::table::{self, Table},
     error::{Error, ErrorKind},
     inbox::columns::COLUMNS,
 };
@@ -123,14 +123,8 @@ pub(super) async fn columns(
     connection: &mut PgConnection,
     table: &Table,
 ) -> Result<Vec<String>, Error> {
-    sqlx::query_scalar(
-        "SELECT attname::text FROM pg_attribute
-         WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped",
-    )
-    .bind(table.to_string())
-    .fetch_all(connection)
-    .await
-    .map_err(|error| not_seen(table, error))
+    let columns = table::columns(connection, table).await;
+    columns.map_err(|error| not_seen(table, error))
 }
 
 fn not_seen(table: &Table, error: sqlx::Error) -> Error {

@@ -31,9 +31,11 @@ use self::{
 use crate::{
     database::{
         columns::{from_micros, micros},
+        identifier::Identifier,
         postgres::{
             connection::run,
             parameters::{Parameters, Statement},
+            place::Connected,
             session::Session,
             table::Table,
         },
@@ -48,6 +50,7 @@ use crate::{
         record::{claimed, insertion, recovery},
         sealed::Sealed,
     },
+    outbox::{self, PgOutbox},
 };
 
 /// The inbox in PostgreSQL, version 12 or newer.
@@ -205,6 +208,7 @@ impl Sealed for PgInbox {}
 impl Inbox for PgInbox {
     type Connection = PgConnection;
     type Unit = PgUnit;
+    type Outbox = PgOutbox;
 
     async fn migrate(&self) -> Result<(), Error> {
         let (pool, settings) = (self.pool.clone(), Arc::clone(&self.settings));
@@ -222,6 +226,36 @@ impl Inbox for PgInbox {
             check::check(&mut connection, &settings.table).await
         })
         .await
+    }
+
+    /// With connections of its own, unless they are the user's: a relay then does not wait for handlers.
+    fn outbox(&self) -> PgOutbox {
+        let Settings {
+            table,
+            options,
+            session,
+            ..
+        } = &*self.settings;
+        let pool = match options {
+            Some(options) => session.pool(options, outbox::CONNECTIONS, Duration::ZERO),
+            None => self.pool.clone(),
+        };
+        let table = Table {
+            schema: table.schema.clone(),
+            name: Identifier::constant(outbox::TABLE),
+        };
+        let connected = Connected {
+            pool,
+            options: options.clone(),
+            table,
+            session: session.clone(),
+        };
+        PgOutbox::new(connected, true)
+    }
+
+    async fn check_outbox(&self, outbox: &PgOutbox) -> Result<(), Error> {
+        let (pool, outbox) = (self.pool.clone(), outbox.clone());
+        uncut(async move { outbox.check_in(&mut *connection(&pool).await?).await }).await
     }
 
     fn sized_for(&self, demand: Demand<'_>) -> Result<Self, Error> {

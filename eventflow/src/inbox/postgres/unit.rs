@@ -18,6 +18,7 @@ use crate::{
         Arrival, Holder, Insertion, Lease, LossKind, Settlement, Status, Unit, UnitLost,
         record::insertion, sealed::Sealed, transaction,
     },
+    outbox::{Outgoing, PgOutbox},
 };
 
 /// How long it may take to stop a statement. One that goes on ends by its own timeout.
@@ -124,6 +125,7 @@ impl Sealed for PgUnit {}
 
 impl Unit for PgUnit {
     type Connection = PgConnection;
+    type Outbox = PgOutbox;
 
     fn connection(&mut self) -> &mut PgConnection {
         &mut self.connection
@@ -233,6 +235,13 @@ impl Unit for PgUnit {
         } else {
             Err(UnitLost::row_gone())
         }
+    }
+
+    async fn publish(&mut self, outbox: &PgOutbox, outgoing: &[Outgoing]) -> Result<(), UnitLost> {
+        let written = outbox.writer().write(&mut self.connection, outgoing);
+        answered(self.patience, written)
+            .await
+            .map_err(|error| lost("what handlers published could not be written down", error))
     }
 
     async fn commit(mut self) -> Result<(), UnitLost> {

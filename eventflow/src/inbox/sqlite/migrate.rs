@@ -3,7 +3,10 @@
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, SqliteConnection};
 
 use crate::{
-    database::identifier::Identifier,
+    database::{
+        identifier::Identifier,
+        sqlite::{history, values},
+    },
     error::{Error, ErrorKind},
     fail_point::{self, Point},
     inbox::columns::COLUMNS,
@@ -31,35 +34,16 @@ pub(super) async fn migrate(
         .begin_with("BEGIN IMMEDIATE")
         .await
         .map_err(failed)?;
-    let history = format!("\"{}_migrations\"", table.as_str());
-    transaction
-        .execute(AssertSqlSafe(format!(
-            "CREATE TABLE IF NOT EXISTS {history} (
-                 version INTEGER NOT NULL PRIMARY KEY,
-                 applied_at INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000000 AS INTEGER))
-             ) STRICT"
-        )))
-        .await
-        .map_err(failed)?;
-    let applied: Option<i64> =
-        sqlx::query_scalar(AssertSqlSafe(format!("SELECT MAX(version) FROM {history}")))
-            .fetch_one(&mut *transaction)
-            .await
-            .map_err(failed)?;
-    if applied.is_none() {
+    let version = history::version(&mut transaction, table).await;
+    if version.map_err(failed)? < Some(VERSION) {
         if columns(&mut transaction, table).await?.is_empty() {
             transaction
                 .execute(AssertSqlSafe(schema_sql(table)))
                 .await
                 .map_err(failed)?;
         }
-        sqlx::query(AssertSqlSafe(format!(
-            "INSERT INTO {history} (version) VALUES ($1)"
-        )))
-        .bind(VERSION)
-        .execute(&mut *transaction)
-        .await
-        .map_err(failed)?;
+        let recorded = history::record(&mut transaction, table, VERSION).await;
+        recorded.map_err(failed)?;
     }
     check(&mut transaction, table).await?;
     fail_point::reach(Point::InMigration).await?;
@@ -148,11 +132,8 @@ async fn columns(
     connection: &mut SqliteConnection,
     table: &Identifier,
 ) -> Result<Vec<String>, Error> {
-    sqlx::query_scalar("SELECT name FROM pragma_table_info($1)")
-        .bind(table.as_str())
-        .fetch_all(connection)
-        .await
-        .map_err(|error| failed(table, error))
+    let columns = values::columns(connection, table).await;
+    columns.map_err(|error| failed(table, error))
 }
 
 fn failed(table: &Identifier, error: sqlx::Error) -> Error {

@@ -46,6 +46,7 @@ use crate::{
         record::{claimed, insertion, recovery},
         sealed::Sealed,
     },
+    outbox::{self, SqliteOutbox},
 };
 
 /// The inbox in a SQLite file or in memory.
@@ -216,6 +217,7 @@ impl Sealed for SqliteInbox {}
 impl Inbox for SqliteInbox {
     type Connection = SqliteConnection;
     type Unit = SqliteUnit;
+    type Outbox = SqliteOutbox;
 
     async fn migrate(&self) -> Result<(), Error> {
         let database = Arc::clone(&self.database);
@@ -233,6 +235,16 @@ impl Inbox for SqliteInbox {
             migrate::check(&mut connection, &database.table).await
         })
         .await
+    }
+
+    fn outbox(&self) -> SqliteOutbox {
+        let table = Identifier::constant(outbox::TABLE);
+        SqliteOutbox::new(table, Arc::clone(&self.database.connections))
+    }
+
+    async fn check_outbox(&self, outbox: &SqliteOutbox) -> Result<(), Error> {
+        let (database, outbox) = (Arc::clone(&self.database), outbox.clone());
+        uncut(async move { outbox.check_in(&mut *database.connection().await?).await }).await
     }
 
     /// One connection writes, whatever the demand: SQLite takes no more.

@@ -19,6 +19,7 @@ use crate::{
         Arrival, Holder, Insertion, Lease, LossKind, Settlement, Status, Unit, UnitLost,
         record::insertion, sealed::Sealed, transaction,
     },
+    outbox::{Outgoing, SqliteOutbox},
 };
 
 /// How many of SQLite's instructions run between two looks at whether to stop.
@@ -103,6 +104,7 @@ impl Sealed for SqliteUnit {}
 
 impl Unit for SqliteUnit {
     type Connection = SqliteConnection;
+    type Outbox = SqliteOutbox;
 
     fn connection(&mut self) -> &mut SqliteConnection {
         &mut self.connection
@@ -209,6 +211,15 @@ impl Unit for SqliteUnit {
         } else {
             Err(UnitLost::row_gone())
         }
+    }
+
+    async fn publish(
+        &mut self,
+        outbox: &SqliteOutbox,
+        outgoing: &[Outgoing],
+    ) -> Result<(), UnitLost> {
+        let written = outbox.writer().write(&mut self.connection, outgoing).await;
+        written.map_err(|error| lost("what handlers published could not be written down", error))
     }
 
     async fn commit(mut self) -> Result<(), UnitLost> {
