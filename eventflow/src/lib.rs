@@ -147,6 +147,7 @@ pub use self::{
     event::{Event, EventSet},
     handler::{Classify, Failure, State},
     inbox::Inbox,
+    outbox::{Outbox, PublishError},
     stream::{MemoryStream, Sink, Source},
 };
 
@@ -277,8 +278,8 @@ pub use eventflow_macros::Classify;
 /// Makes a handler of an `async fn`.
 ///
 /// The first parameter is the event, by value; in a fallback it is the [`Envelope`]. The others
-/// come in any order: the transaction (`&mut PgConnection` or `&mut SqliteConnection`),
-/// [`State<T>`](State), `&`[`Metadata`], `&`[`Envelope`], and types of one's own (see
+/// come in any order: the transaction (`&mut PgConnection` or `&mut SqliteConnection`), what publishes
+/// in it (`&mut`[`Outbox`]), [`State<T>`](State), `&`[`Metadata`], `&`[`Envelope`], and types of one's own (see
 /// [`HandlerParam`](handler::HandlerParam)); there are at most 16 in all. It answers `()` or
 /// `Result<(), E>`, where `E` is a [`Failure`], a boxed error, or [`Classify`](trait@Classify).
 ///
@@ -294,6 +295,8 @@ pub use eventflow_macros::Classify;
 ///   helps, and errors of the infrastructure.
 /// - `replay_safe`: the handler has no effects outside its transaction, so that it may run again as if
 ///   it had not run. Events of such handlers share one savepoint: see [`modes`].
+/// - `publishes(OrderPaid, OrderShipped)`: the events that it publishes, for the reader; the [`Outbox`]
+///   refuses others.
 /// - `crate = path`: where this crate is, if not at `::eventflow`.
 ///
 /// The function stays callable as it is. A hidden struct of its name comes beside it, among the
@@ -428,7 +431,7 @@ pub mod prelude {
     pub use crate::RedisStream;
     pub use crate::{
         Classify, Consumer, Delivery, Envelope, Event, EventSet, Failure, Inbox, MemoryStream,
-        Metadata, Sink, State, handler::FromRef, layer::TraceLayer,
+        Metadata, Outbox, Sink, State, handler::FromRef, layer::TraceLayer,
     };
 }
 

@@ -15,7 +15,7 @@ use crate::{
     delivery::Delivery,
     envelope::{DecodeError, EncodeError, Envelope, Payload},
     event::{self, Contains, Event, EventSet},
-    handler::{Failure, Handler, HandlerInput, HandlerParam, param::Connection},
+    handler::{Failure, Handler, HandlerInput, HandlerParam, Publishes, param::TransactionPart},
     inbox::Inbox,
     router::{CoveredBy, Handles, Ignored},
 };
@@ -287,9 +287,32 @@ pub async fn call<F: Future>(
     answer(function?.await)
 }
 
-/// Checks that a parameter `&mut C` is a transaction.
-pub const fn handler_transaction<C: Connection>() -> bool {
+/// Checks that a parameter `&mut T` is a part of the transaction.
+pub const fn handler_transaction<T: TransactionPart>() -> bool {
     true
+}
+
+/// Checks that two parameters are not the same part of the transaction.
+pub const fn two_parts<First: TransactionPart, Second: TransactionPart>() {
+    match (First::IS_OUTBOX, Second::IS_OUTBOX) {
+        (true, true) => panic!("a handler has one outbox; remove the second `&mut` parameter"),
+        (false, false) => {
+            panic!("a handler has one transaction; remove the second `&mut` parameter")
+        }
+        _ => {}
+    }
+}
+
+/// What a handler publishes that takes the outbox or does not, and that declares these types or none.
+pub const fn publishes(takes_outbox: bool, declared: Option<&'static [&'static str]>) -> Publishes {
+    match (takes_outbox, declared) {
+        (false, None) => Publishes::Nothing,
+        (true, None) => Publishes::Anything,
+        (true, Some(event_types)) => Publishes::Only(event_types),
+        (false, Some(_)) => {
+            panic!("a handler that `publishes(…)` takes `outbox: &mut Outbox`")
+        }
+    }
 }
 
 /// Checks that a parameter is one that a handler takes by value.

@@ -61,6 +61,7 @@ impl Handler {
         let name = ident.unraw().to_string();
         let event = &self.signature.event;
         let transactional = self.expand_transactional();
+        let publishes = self.expand_publishes();
         let timeout = self.options.timeout.map(|timeout| {
             let timeout = duration::expand(timeout);
             quote! {
@@ -88,6 +89,7 @@ impl Handler {
                 type Event = #event;
                 const NAME: &'static ::core::primitive::str = #name;
                 const TRANSACTIONAL: ::core::primitive::bool = #transactional;
+                #publishes
                 #replay_safe
                 #timeout
                 #retry

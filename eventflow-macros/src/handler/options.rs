@@ -1,9 +1,9 @@
-//! `#[handler(timeout = "5s", retry(attempts = 3, backoff = "50ms"), replay_safe)]`.
+//! `#[handler(timeout = "5s", retry(attempts = 3, backoff = "50ms"), replay_safe, publishes(OrderPaid))]`.
 
 use std::time::Duration;
 
 use proc_macro2::{Ident, TokenStream};
-use syn::{ItemFn, LitInt};
+use syn::{ItemFn, LitInt, Type};
 
 use crate::{
     crate_path::CratePath,
@@ -15,6 +15,7 @@ use crate::{
 const TIMEOUT: &str = "timeout = \"5s\"";
 const RETRY: &str = "retry(attempts = 3, backoff = \"50ms\")";
 const REPLAY_SAFE: &str = "replay_safe";
+const PUBLISHES: &str = "publishes(OrderPaid)";
 const ATTEMPTS: &str = "attempts = 3";
 const BACKOFF: &str = "backoff = \"50ms\"";
 
@@ -28,6 +29,8 @@ pub(super) struct Options {
     pub(super) timeout: Option<Duration>,
     pub(super) retry: Option<Retry>,
     pub(super) replay_safe: bool,
+    /// The events that it says it publishes, and the name of the option.
+    pub(super) publishes: Option<(Ident, Vec<Type>)>,
 }
 
 pub(super) struct Retry {
@@ -43,6 +46,7 @@ impl Options {
             timeout: None,
             retry: None,
             replay_safe: false,
+            publishes: None,
         };
         function
             .attrs
@@ -54,10 +58,15 @@ impl Options {
                 options.retry = retry(&option, errors);
             } else if option.name == REPLAY_SAFE {
                 options.replay_safe = errors.take(option.flag()).is_some();
+            } else if option.name == "publishes" {
+                let events = errors.take(option.list(PUBLISHES));
+                options.publishes = events.map(|events| (option.name.clone(), events));
             } else if option.name == "crate" {
                 options.krate.set(&option, errors);
             } else {
-                let known = format!("`{TIMEOUT}`, `{RETRY}`, `{REPLAY_SAFE}` and `crate = path`");
+                let known = format!(
+                    "`{TIMEOUT}`, `{RETRY}`, `{REPLAY_SAFE}`, `{PUBLISHES}` and `crate = path`"
+                );
                 errors.push(option.unknown("`#[handler]`", &known));
             }
         }

@@ -23,8 +23,8 @@ pub(super) struct Signature {
 
 /// How a parameter is taken.
 pub(super) enum Param {
-    /// `&mut C`: the transaction.
-    Connection(Type),
+    /// `&mut T`: a part of the transaction.
+    Transaction(Type),
     /// `&T`: a part of the delivery.
     Part(Type),
     /// `T`.
@@ -75,7 +75,7 @@ impl Signature {
                 ),
             );
         }
-        check_one_transaction(&params, errors);
+        check_parts(&params, errors);
         Self {
             event,
             params,
@@ -91,7 +91,7 @@ impl Param {
             Type::Reference(TypeReference {
                 mutability, elem, ..
             }) => match mutability {
-                Some(_) => Self::Connection((**elem).clone()),
+                Some(_) => Self::Transaction((**elem).clone()),
                 None => Self::Part((**elem).clone()),
             },
             // Macros put types into groups that nobody sees.
@@ -156,7 +156,7 @@ fn check_type(ty: &Type, errors: &mut Errors) {
     if let Some(lifetime) = unnameable.lifetime {
         errors.at(
             lifetime,
-            "a handler's signature has no lifetimes: take `&mut PgConnection`, `&mut SqliteConnection`, `&Metadata` or `&Envelope` without one, and everything else as a type that owns what it holds",
+            "a handler's signature has no lifetimes: take `&mut PgConnection`, `&mut SqliteConnection`, `&mut Outbox`, `&Metadata` or `&Envelope` without one, and everything else as a type that owns what it holds",
         );
     }
 }
@@ -200,15 +200,16 @@ fn parse_event(ty: &Type, errors: &mut Errors) -> Option<Type> {
     }
 }
 
-fn check_one_transaction(params: &[Param], errors: &mut Errors) {
-    let transactions = params.iter().filter_map(|param| match param {
-        Param::Connection(ty) => Some(ty),
+/// The transaction has two parts. That two parameters are not the same part, the compiler checks.
+fn check_parts(params: &[Param], errors: &mut Errors) {
+    let parts = params.iter().filter_map(|param| match param {
+        Param::Transaction(ty) => Some(ty),
         Param::Part(_) | Param::Value(_) => None,
     });
-    for second in transactions.skip(1) {
+    for third in parts.skip(2) {
         errors.at(
-            second,
-            "a handler has one transaction; remove the second `&mut` parameter",
+            third,
+            "a handler takes its transaction and its outbox as `&mut`; remove the third `&mut` parameter",
         );
     }
 }

@@ -11,13 +11,14 @@ use super::{
     outcome::{self, Outcome},
 };
 use crate::{
-    delivery::{Delivery, Reservation, Writes},
+    delivery::{Delivery, Reservation, Taken, Writes},
     envelope::DecodeError,
     error::{BoxError, chain},
     fail_point::{self, Point},
     handler::Failure,
     inbox::{Inbox, LossKind, Row, Settlement, Unit, UnitLost},
     layer::timeout::TimedOut,
+    outbox::Outgoing,
 };
 
 /// How long a layer that runs its inner service in a task of its own may keep the transaction.
@@ -25,8 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What one attempt in an open unit came to.
 pub(super) enum Attempt<U> {
-    /// The unit goes on with the row's next state in it.
-    Settled(U, Settlement),
+    /// The unit goes on with the row's next state in it, and what its handler has published.
+    Settled(U, Settlement, Vec<Outgoing>),
     /// The unit goes on without the row.
     HandedBack(U, BoxError),
     /// The unit goes on, without anything that was done since the savepoint that the attempt shared.
@@ -65,12 +66,16 @@ where
         return Attempt::Lost(lost.kind(), lost.into(), None);
     }
     let is_shared = savepoint != Savepoint::Own;
-    reservation.fill(unit, is_shared);
+    reservation.fill(unit, is_shared, delivery.outbox());
     let mut outcome = call.await;
     if let Err(error) = fail_point::reach(Point::InHandler).await {
         return Attempt::Lost(LossKind::Infrastructure, error.into(), None);
     }
-    let (mut unit, writes) = match delivery.slot().empty(PATIENCE).await {
+    let Taken {
+        mut unit,
+        writes,
+        outbox,
+    } = match delivery.slot().empty(PATIENCE).await {
         Ok(taken) => taken,
         Err(lost) => return Attempt::Lost(lost.kind(), lost.into(), outcome.into_failure()),
     };
@@ -82,6 +87,18 @@ where
     if let Outcome::Lost(kind, error) = outcome {
         return Attempt::Lost(kind, error, None);
     }
+    let outgoing = match outbox.take() {
+        Ok(outgoing) if writes != Writes::Failed => outgoing,
+        Ok(_) => Vec::new(),
+        Err(refused) => {
+            if matches!(outcome, Outcome::Processed) && writes != Writes::Failed {
+                outcome = Outcome::Failed(Failure::dead_letter(format!(
+                    "the handler answered `Ok` after an event that was not published; answer the error instead: {refused}"
+                )));
+            }
+            Vec::new()
+        }
+    };
     let keep = matches!(outcome, Outcome::Processed) && writes != Writes::Failed;
     let closed = if is_shared && keep {
         // A transaction that the handler has ended is not for the next one to find out.
@@ -109,8 +126,12 @@ where
             return Attempt::Lost(kind, lost.into(), outcome.into_failure());
         }
     }
+    let outgoing = match outcome {
+        Outcome::Processed => outgoing,
+        _ => Vec::new(),
+    };
     match engine.settlement(row, outcome) {
-        Ok(settlement) => Attempt::Settled(unit, settlement),
+        Ok(settlement) => Attempt::Settled(unit, settlement, outgoing),
         Err(error) => Attempt::HandedBack(unit, error),
     }
 }

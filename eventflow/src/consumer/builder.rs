@@ -24,9 +24,10 @@ pub(super) const CONNECTIONS_BESIDE_WORKERS: u32 = 2;
 
 /// Builds a [`Consumer`]; made by [`Consumer::builder`].
 #[must_use = "call `build` to get the consumer"]
-pub struct ConsumerBuilder<Src, I, S> {
+pub struct ConsumerBuilder<Src, I: Inbox, S> {
     source: Src,
     inbox: I,
+    outbox: I::Outbox,
     service: S,
     routes: Routes,
     settings: Settings,
@@ -45,6 +46,7 @@ where
         let settings = Settings::new(source.group().to_owned());
         Self {
             source,
+            outbox: inbox.outbox(),
             inbox,
             service,
             routes: S::Response::routes(),
@@ -61,10 +63,21 @@ where
         ConsumerBuilder {
             source: self.source,
             inbox: self.inbox,
+            outbox: self.outbox,
             service: layer.layer(self.service),
             routes: self.routes,
             settings: self.settings,
         }
+    }
+
+    /// Where handlers publish that take `&mut Outbox`. Default: the table `event_outbox` in the inbox's
+    /// schema, [`Inbox::outbox`].
+    ///
+    /// It must be in the inbox's database: what is published commits with the handler's writes. A relay of
+    /// this process wakes at once if it has a clone of this value.
+    pub fn outbox(mut self, outbox: I::Outbox) -> Self {
+        self.outbox = outbox;
+        self
     }
 
     /// Names the service that owns the rows: column `consumer`. Default: the stream's group.
@@ -234,6 +247,7 @@ where
             engine: Arc::new(Engine {
                 source: self.source,
                 inbox,
+                outbox: self.outbox,
                 dispatcher,
                 settings,
                 holder,
@@ -251,7 +265,7 @@ where
     }
 }
 
-impl<Src, I, S> fmt::Debug for ConsumerBuilder<Src, I, S> {
+impl<Src, I: Inbox, S> fmt::Debug for ConsumerBuilder<Src, I, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConsumerBuilder")
             .field("settings", &self.settings)

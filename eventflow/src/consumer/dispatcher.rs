@@ -13,6 +13,7 @@ use tower::{Layer, Service, ServiceExt, util::BoxService};
 use crate::{
     delivery::Delivery,
     error::BoxError,
+    handler::Publishes,
     inbox::Inbox,
     layer::CatchPanicLayer,
     router::{PLAIN, Route, Routes},
@@ -62,6 +63,12 @@ impl<I: Inbox> Dispatcher<I> {
             Route::Handler(route) => route.name,
             Route::Ignored | Route::Unknown => "",
         }
+    }
+
+    /// Whether any handler takes the outbox.
+    pub(super) fn publishes(&self) -> bool {
+        let mut handlers = self.routes.handlers().iter();
+        handlers.any(|route| route.publishes != Publishes::Nothing)
     }
 
     /// The longest that any handler may hold a transaction.

@@ -23,6 +23,7 @@ use crate::{
     error::{BoxError, chain},
     fail_point::{self, Point},
     inbox::{Holder, Inbox, Lease, LossKind, Row, Settlement, Status},
+    outbox::{OutboxTable, Outgoing},
 };
 
 /// After which time a row runs again that was handed back because the infrastructure failed.
@@ -32,6 +33,8 @@ const HAND_BACK_DELAY: Duration = Duration::from_secs(5);
 pub(super) struct Engine<Src, I: Inbox> {
     pub(super) source: Src,
     pub(super) inbox: I,
+    /// Where handlers publish.
+    pub(super) outbox: I::Outbox,
     pub(super) dispatcher: Dispatcher<I>,
     pub(super) settings: Settings,
     pub(super) holder: Holder,
@@ -197,6 +200,14 @@ impl<Src: Send + Sync + 'static, I: Inbox> Engine<Src, I> {
             }
         }
         self.held.remove(settlements.iter().map(|s| s.lease));
+    }
+
+    /// Counts what has been committed to be published, and wakes the relays of this process.
+    pub(super) fn note_published(&self, outgoing: &[Outgoing]) {
+        if !outgoing.is_empty() {
+            self.counters.published.add_len(outgoing.len());
+            self.outbox.wake();
+        }
     }
 
     fn count(&self, settlement: &Settlement) {

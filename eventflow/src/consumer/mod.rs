@@ -195,9 +195,22 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
         while let Err(error) = engine.inbox.check_schema().await {
             outage.wait_out(error).await?;
         }
+        let mut outage = Outage::new("opening the outbox", database);
+        while let Err(error) = self.check_outbox().await {
+            outage.wait_out(error).await?;
+        }
         let mut outage = Outage::new("releasing rows left for this deploy", database);
         while let Err(error) = parked::unpark(engine).await {
             outage.wait_out(error).await?;
+        }
+        Ok(())
+    }
+
+    /// Looks for the outbox's table if handlers publish.
+    async fn check_outbox(&self) -> Result<()> {
+        let engine = &self.engine;
+        if engine.dispatcher.publishes() {
+            engine.inbox.check_outbox(&engine.outbox).await?;
         }
         Ok(())
     }
@@ -207,6 +220,7 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
         let engine = &self.engine;
         engine.source.open().await?;
         engine.inbox.check_schema().await?;
+        self.check_outbox().await?;
         parked::unpark(engine).await
     }
 }

@@ -67,6 +67,8 @@ counters! {
     trimmed,
     /// Events done: the handler's writes and the row's state are committed.
     processed,
+    /// Events that handlers have published: they are in the outbox, committed with their handlers' writes.
+    published,
     /// Runs that failed and are scheduled again.
     failed,
     /// Events that became dead letters after a run.

@@ -1,6 +1,7 @@
 //! What the inbox and the outbox need of a database: names of tables, statements' texts, what errors
 //! mean, work that is not cut, and leases between processes.
 //!
+//! What stands in the tables is [`inbox`](crate::inbox)'s and [`outbox`](crate::outbox)'s part.
 
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) mod columns;

@@ -3,6 +3,7 @@
 //! The delivery lends the transaction to the handler. Opening, settling and committing it is the
 //! consumer's part.
 
+mod lent;
 mod slot;
 
 use std::{
@@ -17,12 +18,14 @@ use std::{
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 
+pub use self::lent::Lent;
 use self::slot::{Loan, Place, roll_back};
-pub(crate) use self::slot::{Reservation, Slot, Writes};
+pub(crate) use self::slot::{Reservation, Slot, Taken, Writes};
 use crate::{
     envelope::{Envelope, Metadata},
     handler::Failure,
     inbox::{Inbox, Unit},
+    outbox::Outbox,
 };
 
 /// How long a call of a handler may take when neither it nor the consumer says.
@@ -115,6 +118,7 @@ impl<I: Inbox> Delivery<I> {
             unit,
             is_shared,
             writes,
+            outbox,
         }) = transaction.place.as_deref_mut()
         else {
             return Err(Failure::retry(NoTransaction));
@@ -123,7 +127,10 @@ impl<I: Inbox> Delivery<I> {
         match *writes {
             Writes::None | Writes::Handled => *writes = Writes::Unfinished,
             Writes::Kept => return Err(Failure::retry(AlreadyKept)),
-            Writes::Failed | Writes::Unfinished => roll_back(unit, *is_shared, writes).await?,
+            Writes::Failed | Writes::Unfinished => {
+                roll_back(unit, *is_shared, writes).await?;
+                *outbox = self.outbox();
+            }
         }
         Ok(transaction)
     }
@@ -158,6 +165,7 @@ impl<I: Inbox> Delivery<I> {
             unit,
             is_shared,
             writes,
+            outbox,
         }) = transaction.place.as_deref_mut()
         else {
             return Err(Failure::retry(NoTransaction));
@@ -168,9 +176,15 @@ impl<I: Inbox> Delivery<I> {
             // A call that is repeated.
             Writes::Handled | Writes::Failed | Writes::Unfinished => {
                 roll_back(unit, *is_shared, writes).await?;
+                *outbox = self.outbox();
             }
         }
         Ok(transaction)
+    }
+
+    /// An empty outbox, for what the event causes.
+    pub(crate) fn outbox(&self) -> Outbox {
+        Outbox::caused_by(self.inner.envelope.clone())
     }
 
     /// Waits for the unit, and asks the engine for it.
@@ -247,6 +261,29 @@ impl<I: Inbox> Transaction<I> {
     pub fn connection(&mut self) -> Result<&mut I::Connection, Failure> {
         match self.place.as_deref_mut() {
             Some(Place::Open { unit, .. }) => Ok(unit.connection()),
+            _ => Err(Failure::retry(NoTransaction)),
+        }
+    }
+
+    /// The outbox inside the transaction: what it takes is published if the writes are kept.
+    ///
+    /// # Errors
+    /// If the delivery has no transaction.
+    pub fn outbox(&mut self) -> Result<&mut Outbox, Failure> {
+        match self.place.as_deref_mut() {
+            Some(Place::Open { outbox, .. }) => Ok(outbox),
+            _ => Err(Failure::retry(NoTransaction)),
+        }
+    }
+
+    /// Lends the parts of the transaction to a handler. Called by generated code.
+    ///
+    /// # Errors
+    /// If the delivery has no transaction.
+    #[doc(hidden)]
+    pub fn lend(&mut self) -> Result<Lent<'_, I>, Failure> {
+        match self.place.as_deref_mut() {
+            Some(Place::Open { unit, outbox, .. }) => Ok(Lent::new(unit.connection(), outbox)),
             _ => Err(Failure::retry(NoTransaction)),
         }
     }

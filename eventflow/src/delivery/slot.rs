@@ -16,6 +16,7 @@ use tokio::{
 use crate::{
     handler::Failure,
     inbox::{Unit, UnitLost},
+    outbox::Outbox,
 };
 
 /// Where the engine puts the open unit for the time of one attempt.
@@ -54,15 +55,16 @@ pub(crate) struct Reservation<U> {
 }
 
 impl<U> Reservation<U> {
-    /// Lends the unit, which must stand right after a savepoint, to the attempt. If other attempts share
-    /// it, what this one has written cannot be taken back alone.
-    pub(crate) fn fill(mut self, unit: U, is_shared: bool) {
+    /// Lends the unit, which must stand right after a savepoint, to the attempt, with an empty outbox. If
+    /// other attempts share it, what this one has written cannot be taken back alone.
+    pub(crate) fn fill(mut self, unit: U, is_shared: bool, outbox: Outbox) {
         self.loan.lent_at.get_or_init(Instant::now);
         if let Some(place) = self.place.as_deref_mut() {
             *place = Place::Open {
                 unit,
                 is_shared,
                 writes: Writes::None,
+                outbox,
             };
         }
     }
@@ -74,7 +76,16 @@ pub(super) enum Place<U> {
         unit: U,
         is_shared: bool,
         writes: Writes,
+        outbox: Outbox,
     },
+}
+
+/// What the engine takes back after an attempt.
+pub(crate) struct Taken<U> {
+    pub(crate) unit: U,
+    pub(crate) writes: Writes,
+    /// What the last call has published.
+    pub(crate) outbox: Outbox,
 }
 
 /// What the calls of this attempt have left in the transaction since its savepoint.
@@ -126,7 +137,7 @@ impl<U: Unit> Slot<U> {
     ///
     /// A layer that runs its inner service in a task of its own may still hold the transaction;
     /// after `patience` the unit is lost. It closes its connection when that task lets go.
-    pub(crate) async fn empty(&self, patience: Duration) -> Result<(U, Writes), UnitLost> {
+    pub(crate) async fn empty(&self, patience: Duration) -> Result<Taken<U>, UnitLost> {
         let place = tokio::time::timeout(patience, self.place.lock()).await;
         let Ok(mut place) = place else {
             self.loan.over.store(true, Ordering::Release);
@@ -134,7 +145,16 @@ impl<U: Unit> Slot<U> {
         };
         let place = std::mem::replace(&mut *place, Place::Vacant);
         match place {
-            Place::Open { unit, writes, .. } => Ok((unit, writes)),
+            Place::Open {
+                unit,
+                writes,
+                outbox,
+                ..
+            } => Ok(Taken {
+                unit,
+                writes,
+                outbox,
+            }),
             Place::Vacant => Err(UnitLost::still_in_use()),
         }
     }
@@ -165,6 +185,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        envelope::{Envelope, Metadata, Payload},
         error::BoxError,
         inbox::{Inbox as _, SqliteInbox},
     };
@@ -184,7 +205,8 @@ mod tests {
         assert!(futures_util::poll!(over.as_mut()).is_pending());
         if let Some(lent_after) = lent_after {
             tokio::time::advance(lent_after).await;
-            reservation.fill(unit, false);
+            let event = Envelope::from_parts(Metadata::of("1"), Payload::empty());
+            reservation.fill(unit, false, Outbox::caused_by(event));
         }
         over.await;
 

@@ -42,12 +42,27 @@ pub trait Handler: Send + Sync + 'static {
     /// Whether it has no effects outside its transaction that a second run would repeat.
     const REPLAY_SAFE: bool = false;
 
+    /// What it publishes.
+    const PUBLISHES: Publishes = Publishes::Nothing;
+
     /// After which time one call is cut, counted from where it first waits; `None` takes the consumer's
     /// (30 s).
     const TIMEOUT: Option<Duration> = None;
 
     /// How often a failed call is repeated at once, in process; `None` is never.
     const RETRY: Option<ImmediateRetry> = None;
+}
+
+/// What a handler publishes, as far as the compiler knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Publishes {
+    /// Nothing: it does not take the outbox.
+    Nothing,
+    /// Whatever it gives to the outbox.
+    Anything,
+    /// Events of these types; the outbox refuses others.
+    Only(&'static [&'static str]),
 }
 
 /// Repeating a failed call at once, in process, from a clean savepoint.

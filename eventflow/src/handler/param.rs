@@ -1,14 +1,15 @@
 //! What a handler may ask for after the event.
 //!
-//! `&mut PgConnection` or `&mut SqliteConnection` is the transaction; `State<T>` a part of the
-//! router's state; `&Metadata` and `&Envelope` what is known about the event. Users add types of
-//! their own with [`HandlerParam`] and [`FromDelivery`].
+//! `&mut PgConnection` or `&mut SqliteConnection` is the transaction, `&mut Outbox` what publishes in
+//! it; `State<T>` a part of the router's state; `&Metadata` and `&Envelope` what is known about the
+//! event. Users add types of their own with [`HandlerParam`] and [`FromDelivery`].
 
 use crate::{
-    delivery::Delivery,
+    delivery::{Delivery, Lent},
     envelope::{Envelope, Metadata},
     handler::Failure,
     inbox::Inbox,
+    outbox::Outbox,
 };
 
 /// A type that a handler may take by value, after the event.
@@ -35,7 +36,7 @@ use crate::{
 #[diagnostic::on_unimplemented(
     message = "a handler cannot take a parameter of type `{Self}`",
     label = "not a handler parameter",
-    note = "after the event, a handler takes `&mut PgConnection` or `&mut SqliteConnection`, `State<T>`, `&Metadata`, `&Envelope`, or a type that implements `HandlerParam` and `FromDelivery`"
+    note = "after the event, a handler takes `&mut PgConnection` or `&mut SqliteConnection`, `&mut Outbox`, `State<T>`, `&Metadata`, `&Envelope`, or a type that implements `HandlerParam` and `FromDelivery`"
 )]
 pub trait HandlerParam {
     /// Whether the handler must run inside the transaction. Handlers without one run concurrently.
@@ -69,16 +70,19 @@ pub trait PartOfDelivery {
     fn part_of<I: Inbox>(delivery: &Delivery<I>) -> &Self;
 }
 
-/// A connection that a handler may take as `&mut C`: its transaction. Such a handler is
-/// transactional.
+/// A part of the transaction, which a handler takes as `&mut T`: the connection, or the outbox. Such a
+/// handler is transactional.
 #[diagnostic::on_unimplemented(
     message = "a handler cannot take `&mut {Self}`",
-    label = "not a connection",
-    note = "the transaction is taken as `&mut PgConnection` or `&mut SqliteConnection`"
+    label = "neither a connection nor the outbox",
+    note = "the transaction is taken as `&mut PgConnection` or `&mut SqliteConnection`, and what publishes in it as `&mut Outbox`"
 )]
-pub trait Connection {}
+pub trait TransactionPart {
+    /// Whether it is the outbox.
+    const IS_OUTBOX: bool = false;
+}
 
-/// The connection `Self` is the one that a handler `H` gets from the inbox `I`.
+/// `Self` is a part of the transaction that a handler `H` gets from the inbox `I`.
 ///
 /// The handler stands in the trait so that the message can name it: rustc prints the message of
 /// the innermost trait that is missing.
@@ -87,9 +91,22 @@ pub trait Connection {}
     label = "this router runs on a `{I}`",
     note = "take the connection of the inbox: `&mut PgConnection` with a `PgInbox`, `&mut SqliteConnection` with a `SqliteInbox`"
 )]
-pub trait ConnectionOf<I: Inbox, H> {
-    /// Borrows the transaction of an attempt.
-    fn of(connection: &mut I::Connection) -> &mut Self;
+pub trait TransactionPartOf<I: Inbox, H>: TransactionPart {
+    /// Takes the part from what is lent to one call.
+    ///
+    /// # Errors
+    /// If it was taken before.
+    fn take_from<'t>(lent: &mut Lent<'t, I>) -> Result<&'t mut Self, Failure>;
+}
+
+impl TransactionPart for Outbox {
+    const IS_OUTBOX: bool = true;
+}
+
+impl<I: Inbox, H> TransactionPartOf<I, H> for Outbox {
+    fn take_from<'t>(lent: &mut Lent<'t, I>) -> Result<&'t mut Self, Failure> {
+        lent.take_outbox()
+    }
 }
 
 impl PartOfDelivery for Metadata {
@@ -157,14 +174,14 @@ impl<T: Clone> FromRef<T> for T {
 mod postgres {
     use sqlx::PgConnection;
 
-    use super::{Connection, ConnectionOf};
-    use crate::inbox::PgInbox;
+    use super::{TransactionPart, TransactionPartOf};
+    use crate::{delivery::Lent, handler::Failure, inbox::PgInbox};
 
-    impl Connection for PgConnection {}
+    impl TransactionPart for PgConnection {}
 
-    impl<H> ConnectionOf<PgInbox, H> for PgConnection {
-        fn of(connection: &mut Self) -> &mut Self {
-            connection
+    impl<H> TransactionPartOf<PgInbox, H> for PgConnection {
+        fn take_from<'t>(lent: &mut Lent<'t, PgInbox>) -> Result<&'t mut Self, Failure> {
+            lent.take_connection()
         }
     }
 }
@@ -173,14 +190,14 @@ mod postgres {
 mod sqlite {
     use sqlx::SqliteConnection;
 
-    use super::{Connection, ConnectionOf};
-    use crate::inbox::SqliteInbox;
+    use super::{TransactionPart, TransactionPartOf};
+    use crate::{delivery::Lent, handler::Failure, inbox::SqliteInbox};
 
-    impl Connection for SqliteConnection {}
+    impl TransactionPart for SqliteConnection {}
 
-    impl<H> ConnectionOf<SqliteInbox, H> for SqliteConnection {
-        fn of(connection: &mut Self) -> &mut Self {
-            connection
+    impl<H> TransactionPartOf<SqliteInbox, H> for SqliteConnection {
+        fn take_from<'t>(lent: &mut Lent<'t, SqliteInbox>) -> Result<&'t mut Self, Failure> {
+            lent.take_connection()
         }
     }
 }

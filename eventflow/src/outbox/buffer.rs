@@ -27,6 +27,7 @@ pub(crate) struct Declared {
 }
 
 /// An event on its way into the table.
+#[expect(unnameable_types, reason = "only sealed traits name it")]
 #[derive(Debug, Clone)]
 pub struct Outgoing {
     pub(crate) envelope: Envelope,

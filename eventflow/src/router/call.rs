@@ -7,7 +7,7 @@ use tower::ServiceExt;
 use super::{Handled, ResponseFuture, RouteTable};
 use crate::{
     delivery::{Delivery, Transaction},
-    handler::{Failure, Handle},
+    handler::{Failure, Handle, Publishes},
     inbox::Inbox,
     layer::{retry::RetryPolicy, timeout::within},
 };
@@ -45,6 +45,9 @@ where
     } else {
         Transaction::none()
     };
+    if let Publishes::Only(event_types) = H::PUBLISHES {
+        transaction.outbox()?.declare(H::NAME, event_types);
+    }
     // Dropped as it is if it is cut: what the handler was doing may still run at the server.
     let result = within(after, pin!(H::handle(&delivery, &state, &mut transaction)))
         .await

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::handler::{Handler, ImmediateRetry};
+use crate::handler::{Handler, ImmediateRetry, Publishes};
 
 /// What a router does with an event of one type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub struct HandlerRoute {
     pub transactional: bool,
     /// Whether it may run again as if it had not run before.
     pub replay_safe: bool,
+    /// What it publishes.
+    pub publishes: Publishes,
     /// After which time one call is cut; `None` takes the consumer's.
     pub timeout: Option<Duration>,
     /// How often a failed call is repeated within one attempt; `None` is never.
@@ -43,6 +45,7 @@ impl HandlerRoute {
             name: H::NAME,
             transactional: H::TRANSACTIONAL,
             replay_safe: H::REPLAY_SAFE,
+            publishes: H::PUBLISHES,
             timeout: H::TIMEOUT,
             retry: H::RETRY,
         }
@@ -74,6 +77,7 @@ pub(crate) const PLAIN: HandlerRoute = HandlerRoute {
     name: "service",
     transactional: true,
     replay_safe: false,
+    publishes: Publishes::Nothing,
     timeout: None,
     retry: None,
 };

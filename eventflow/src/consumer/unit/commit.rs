@@ -5,6 +5,7 @@ use crate::{
     consumer::engine::Engine,
     fail_point::{self, Point},
     inbox::{Inbox, Lease, LossKind, Settlement, Status, Unit, UnitLost},
+    outbox::Outgoing,
 };
 
 /// A unit that was lost at its end.
@@ -23,19 +24,31 @@ impl<E: Into<UnitLost>> From<E> for Uncommitted {
     }
 }
 
-/// Commits together: rows that the unit has inserted, their handlers' writes, and their next states.
+/// What a unit ends with.
+#[derive(Clone, Copy)]
+pub(super) struct Ending<'a> {
+    /// Its rows' next states.
+    pub(super) settlements: &'a [Settlement],
+    /// What their handlers have published.
+    pub(super) outgoing: &'a [Outgoing],
+}
+
+/// Commits together: rows that the unit has inserted, their handlers' writes, what they have published,
+/// and the rows' next states.
 pub(super) async fn commit_newborn<Src, I>(
     engine: &Engine<Src, I>,
     mut unit: I::Unit,
-    settlements: &[Settlement],
+    ending: Ending<'_>,
     newborn: Newborn,
 ) -> Result<(), UnitLost>
 where
     Src: Send + Sync + 'static,
     I: Inbox,
 {
+    let settlements = ending.settlements;
     let committing = async {
         fail_point::reach(Point::BeforeSettle).await?;
+        publish(engine, &mut unit, ending.outgoing).await?;
         let amendments = newborn.amendments(settlements);
         if !amendments.is_empty() {
             unit.amend(&engine.holder, &amendments).await?;
@@ -50,6 +63,7 @@ where
             newborn.committed(settlements, &engine.held);
             let settled: Vec<Lease> = settlements.iter().map(|settled| settled.lease).collect();
             engine.note_settled(settlements, &settled);
+            engine.note_published(ending.outgoing);
             Ok(())
         }
         Err(lost) => {
@@ -59,20 +73,38 @@ where
     }
 }
 
-/// Commits together: the handlers' writes, and their rows' next states.
+/// Writes down what handlers have published.
+async fn publish<Src, I>(
+    engine: &Engine<Src, I>,
+    unit: &mut I::Unit,
+    outgoing: &[Outgoing],
+) -> Result<(), UnitLost>
+where
+    Src: Send + Sync + 'static,
+    I: Inbox,
+{
+    if outgoing.is_empty() {
+        return Ok(());
+    }
+    unit.publish(&engine.outbox, outgoing).await
+}
+
+/// Commits together: the handlers' writes, what they have published, and their rows' next states.
 pub(super) async fn commit<Src, I>(
     engine: &Engine<Src, I>,
     mut unit: I::Unit,
-    settlements: &[Settlement],
+    ending: Ending<'_>,
 ) -> Result<(), Uncommitted>
 where
     Src: Send + Sync + 'static,
     I: Inbox,
 {
+    let settlements = ending.settlements;
     if settlements.is_empty() {
         return Ok(unit.commit().await?);
     }
     fail_point::reach(Point::BeforeSettle).await?;
+    publish(engine, &mut unit, ending.outgoing).await?;
     let settled = unit.settle(&engine.holder, settlements).await?;
     let overtaken = settlements.iter().find(|settlement| {
         settlement.status == Status::Processed && !settled.contains(&settlement.lease)
@@ -89,5 +121,6 @@ where
     unit.commit().await?;
     fail_point::reach(Point::AfterSettleCommit).await?;
     engine.note_settled(settlements, &settled);
+    engine.note_published(ending.outgoing);
     Ok(())
 }

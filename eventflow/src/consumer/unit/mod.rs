@@ -21,7 +21,7 @@ use std::{
 use tokio::task::coop::unconstrained;
 
 use self::{
-    commit::{commit, commit_newborn},
+    commit::{Ending, commit, commit_newborn},
     gathered::{Gathered, Open},
 };
 pub(super) use self::{
@@ -256,7 +256,7 @@ where
             None => Savepoint::First,
         };
         if savepoint == Savepoint::First {
-            gathered.shared_from = Some(gathered.rows.len());
+            gathered.share_from_here();
         }
         let lent = (&delivery, reservation);
         let attempt = attempt(engine, unit, row, savepoint, lent, rest).await;
@@ -305,8 +305,9 @@ where
     /// Notes what an attempt came to.
     async fn note(&mut self, attempt: Attempt<I::Unit>, mut gathered: Gathered, row: Row) {
         let unit = match attempt {
-            Attempt::Settled(unit, settlement) => {
+            Attempt::Settled(unit, settlement, mut outgoing) => {
                 self.engine.held.note_ended(row.lease);
+                gathered.outgoing.append(&mut outgoing);
                 gathered.settlements.push(settlement);
                 gathered.rows.push(row);
                 unit
@@ -366,17 +367,24 @@ where
             Err(lost) => return self.lose_at_commit(lost.into(), gathered.rows),
         };
         let Gathered {
-            rows, settlements, ..
+            rows,
+            settlements,
+            outgoing,
+            ..
         } = gathered;
+        let ending = Ending {
+            settlements: &settlements,
+            outgoing: &outgoing,
+        };
         let committed = match self.newborn.take() {
             Some(newborn) => {
-                let committed = commit_newborn(self.engine, unit, &settlements, newborn).await;
+                let committed = commit_newborn(self.engine, unit, ending, newborn).await;
                 if let Err(lost) = committed {
                     self.note_newborn_lost(lost.kind(), &lost.into());
                 }
                 return;
             }
-            None => commit(self.engine, unit, &settlements).await,
+            None => commit(self.engine, unit, ending).await,
         };
         if let Err(uncommitted) = committed {
             self.lose_at_commit(uncommitted, rows);

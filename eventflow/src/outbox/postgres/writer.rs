@@ -40,6 +40,7 @@ const INSERT_AND_NOTIFY: &str = "
     SELECT pg_notify('{channel}', '') FROM (SELECT FROM written LIMIT 1) AS one";
 
 /// The statement that writes events down.
+#[expect(unnameable_types, reason = "only sealed traits name it")]
 #[derive(Debug)]
 pub struct Writer {
     insert: Sql,

@@ -32,6 +32,7 @@ const INSERT: &str = "
     FROM json_each($1) ORDER BY key";
 
 /// The statement that writes events down.
+#[expect(unnameable_types, reason = "only sealed traits name it")]
 #[derive(Debug)]
 pub struct Writer {
     insert: Sql,
