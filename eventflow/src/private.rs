@@ -293,6 +293,7 @@ pub const fn handler_transaction<T: TransactionPart>() -> bool {
 }
 
 /// Checks that two parameters are not the same part of the transaction.
+#[expect(clippy::panic, reason = "it is evaluated by the compiler only")]
 pub const fn two_parts<First: TransactionPart, Second: TransactionPart>() {
     match (First::IS_OUTBOX, Second::IS_OUTBOX) {
         (true, true) => panic!("a handler has one outbox; remove the second `&mut` parameter"),
@@ -304,6 +305,7 @@ pub const fn two_parts<First: TransactionPart, Second: TransactionPart>() {
 }
 
 /// What a handler publishes that takes the outbox or does not, and that declares these types or none.
+#[expect(clippy::panic, reason = "it is evaluated by the compiler only")]
 pub const fn publishes(takes_outbox: bool, declared: Option<&'static [&'static str]>) -> Publishes {
     match (takes_outbox, declared) {
         (false, None) => Publishes::Nothing,

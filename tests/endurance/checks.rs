@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     cluster::RUNS,
-    database::Row,
+    database::{Row, Written},
     ledger::Carried,
     message::{Event, Kind},
 };
@@ -30,7 +30,12 @@ impl Check {
 }
 
 /// Compares the tables with what the stream has carried.
-pub(crate) fn outcome(carried: &Carried, rows: &[Row], effects: &[String]) -> Vec<Check> {
+pub(crate) fn outcome(carried: &Carried, written: &Written) -> Vec<Check> {
+    let Written {
+        rows,
+        effects,
+        unequal,
+    } = written;
     let by_id: BTreeMap<&str, &Row> = rows.iter().map(|row| (&*row.event_id, row)).collect();
     let mut effects_of = BTreeMap::<&str, usize>::new();
     for event in effects {
@@ -65,6 +70,10 @@ pub(crate) fn outcome(carried: &Carried, rows: &[Row], effects: &[String]) -> Ve
                 }
                 _ => None,
             }),
+        ),
+        Check::new(
+            "every effect has its event in the outbox, and no more are there",
+            unequal.clone(),
         ),
         Check::new(
             "no row and no effect without its entry",

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use eventflow::{Inbox, PgInbox, prelude::Uuid};
-use eventflow_tests::work::create_effects;
+use eventflow_tests::work::{UNEQUAL, create_effects};
 use sqlx::{PgPool, postgres::PgPoolOptions};
 
 /// No outage is as long as this.
@@ -27,6 +27,17 @@ pub(crate) struct Row {
     pub(crate) retry_count: i32,
     pub(crate) error_message: Option<String>,
     pub(crate) raw: Option<Vec<u8>>,
+}
+
+/// What the workers have written.
+#[derive(Debug)]
+pub(crate) struct Written {
+    /// All rows of the inbox.
+    pub(crate) rows: Vec<Row>,
+    /// The events of all effects: of one that has two, twice.
+    pub(crate) effects: Vec<String>,
+    /// The events whose effects and published events are not as many.
+    pub(crate) unequal: Vec<String>,
 }
 
 /// A claim: a row's id, and its token.
@@ -155,8 +166,18 @@ impl Database {
         .await
     }
 
-    /// All rows of the inbox.
-    pub(crate) async fn rows(&self) -> Vec<Row> {
+    /// What the workers have written.
+    pub(crate) async fn written(&self) -> Written {
+        Written {
+            rows: self.rows().await,
+            effects: self
+                .texts("SELECT event_id FROM effects ORDER BY event_id")
+                .await,
+            unequal: self.texts(UNEQUAL).await,
+        }
+    }
+
+    async fn rows(&self) -> Vec<Row> {
         let rows: Vec<(_, _, _, _, _, _)> = answer(async || {
             sqlx::query_as(
                 "SELECT event_id, aggregate_id, status, retry_count, error_message, raw
@@ -175,12 +196,6 @@ impl Database {
             raw,
         };
         rows.into_iter().map(row).collect()
-    }
-
-    /// The events of all effects: of one that has two, twice.
-    pub(crate) async fn effects(&self) -> Vec<String> {
-        self.texts("SELECT event_id FROM effects ORDER BY event_id")
-            .await
     }
 
     /// Sessions that have a transaction open and do nothing, and go on so.

@@ -133,9 +133,7 @@ async fn soak(title: String, mut rng: Rng, modes: Modes, length: Duration, logs:
 
     let counts = [&reports[..], &last_reports].concat();
     let carried = carried(&cluster, &ledger).await;
-    let rows = cluster.database.rows().await;
-    let effects = cluster.database.effects().await;
-    checks.extend(checks::outcome(&carried, &rows, &effects));
+    checks.extend(checks::outcome(&carried, &cluster.database.written().await));
     checks.extend(counters::checks(&counts, &carried));
     checks.push(Check::new(
         "after the faults, the counts are exact",

@@ -3,10 +3,14 @@
 use std::time::Duration;
 
 use deadpool_redis::redis::{Value, from_redis_value};
-use eventflow::{Inbox, RedisStream, prelude::*};
+use eventflow::{Inbox, RedisStream, outbox::OutboxTable, prelude::*};
 
 use crate::{
-    eventually, redis::RedisServer, shop::Database, work::CREATE_EFFECTS, worker::WorkerConfig,
+    eventually,
+    redis::RedisServer,
+    shop::Database,
+    work::{CREATE_EFFECTS, UNEQUAL},
+    worker::WorkerConfig,
 };
 
 /// No site takes as long as this to get to where a test waits for it.
@@ -30,13 +34,13 @@ impl<D: Database> Site<D> {
     /// Starts a site whose inbox has no table yet.
     pub async fn without_inbox() -> Self {
         let (redis, database) = tokio::join!(RedisServer::start(), D::create());
-        database.change(CREATE_EFFECTS).await;
+        create_effects(&database).await;
         Self { redis, database }
     }
 
     /// Starts a site on a database that the test has made, with its inbox migrated.
     pub async fn on(database: D) -> Self {
-        database.change(CREATE_EFFECTS).await;
+        create_effects(&database).await;
         database.inbox().migrate().await.unwrap();
         let redis = RedisServer::start().await;
         Self { redis, database }
@@ -70,8 +74,11 @@ impl<D: Database> Site<D> {
         ids
     }
 
-    /// The event ids of the committed effects, sorted: an event that has two is there twice.
+    /// The event ids of the committed effects, sorted: an event that has two is there twice. As many
+    /// events were published.
     pub async fn effects(&self) -> Vec<String> {
+        let unequal = self.database.texts(UNEQUAL).await;
+        assert!(unequal.is_empty(), "not published as often: {unequal:?}");
         let sql = "SELECT event_id FROM effects";
         let mut ids = self.database.texts(sql).await;
         ids.sort();
@@ -109,4 +116,10 @@ impl<D: Database> Site<D> {
     pub async fn await_acknowledged(&self, group: &str) {
         eventually(DEADLINE, async || self.pending(group).await == 0).await;
     }
+}
+
+/// Creates the tables of the handlers' effects: what they write, and what they publish.
+async fn create_effects<D: Database>(database: &D) {
+    database.change(CREATE_EFFECTS).await;
+    database.inbox().outbox().migrate().await.unwrap();
 }

@@ -1,5 +1,5 @@
-//! A small service on any database: its handler leaves one row per run that was committed, and
-//! does what its event says, also what no handler should.
+//! A small service on any database: its handler leaves one row per run that was committed, publishes one
+//! event with it, and does what its event says, also what no handler should.
 
 use std::{
     sync::{
@@ -9,8 +9,8 @@ use std::{
     time::Duration,
 };
 
-use eventflow::prelude::*;
-use sqlx::PgPool;
+use eventflow::{outbox::PgOutbox, prelude::*};
+use sqlx::{AssertSqlSafe, PgPool};
 
 pub use self::postgres::{Work, do_work};
 
@@ -109,6 +109,13 @@ pub struct WorkCancelled {
     pub work_id: Uuid,
 }
 
+/// Says that there is nothing more to do.
+#[derive(Debug, Clone, Serialize, Deserialize, Event)]
+pub struct WorkEnded {
+    #[event(aggregate_id)]
+    pub work_id: Uuid,
+}
+
 /// What the stream `work` carries.
 #[derive(Debug, EventSet)]
 pub enum WorkEvents {
@@ -149,20 +156,29 @@ macro_rules! work_on {
                 event: WorkRequested,
                 State(state): State<WorkState>,
                 tx: &mut $Connection,
+                outbox: &mut Outbox,
                 meta: &Metadata,
             ) -> Result<(), Failure> {
                 write(&state, tx, meta).await?;
+                outbox.publish(&WorkEnded {
+                    work_id: event.work_id,
+                })?;
                 event.run(meta.attempt).await
             }
 
             #[handler($($replay_safe)?)]
             pub async fn cancel_work(
-                _event: WorkCancelled,
+                event: WorkCancelled,
                 State(state): State<WorkState>,
                 tx: &mut $Connection,
+                outbox: &mut Outbox,
                 meta: &Metadata,
             ) -> Result<(), Failure> {
-                write(&state, tx, meta).await
+                write(&state, tx, meta).await?;
+                outbox.publish(&WorkEnded {
+                    work_id: event.work_id,
+                })?;
+                Ok(())
             }
 
             async fn write(
@@ -198,9 +214,19 @@ work_on!(postgres_replay_safe, PgConnection, replay_safe);
 work_on!(sqlite, SqliteConnection);
 work_on!(sqlite_replay_safe, SqliteConnection, replay_safe);
 
-/// Creates the table of the handlers' effects.
+/// Reads the events whose effects and published events are not as many.
+pub const UNEQUAL: &str = "
+    WITH written AS (SELECT event_id, COUNT(*) AS many FROM effects GROUP BY event_id),
+    published AS (SELECT causation_id, COUNT(*) AS many FROM event_outbox GROUP BY causation_id)
+    SELECT COALESCE(event_id, causation_id)
+    FROM written FULL JOIN published ON event_id = causation_id
+    WHERE COALESCE(written.many, 0) <> COALESCE(published.many, 0)";
+
+/// Creates the tables of the handlers' effects: what they write, and what they publish.
 pub async fn create_effects(pool: &PgPool) {
     sqlx::query(CREATE_EFFECTS).execute(pool).await.unwrap();
+    let outbox = AssertSqlSafe(PgOutbox::schema_sql());
+    sqlx::raw_sql(outbox).execute(pool).await.unwrap();
 }
 
 /// Committed effects, and how many events have them.

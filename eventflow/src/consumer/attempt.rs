@@ -18,7 +18,7 @@ use crate::{
     handler::Failure,
     inbox::{Inbox, LossKind, Row, Settlement, Unit, UnitLost},
     layer::timeout::TimedOut,
-    outbox::Outgoing,
+    outbox::{Outbox, Outgoing},
 };
 
 /// How long a layer that runs its inner service in a task of its own may keep the transaction.
@@ -67,7 +67,7 @@ where
     }
     let is_shared = savepoint != Savepoint::Own;
     reservation.fill(unit, is_shared, delivery.outbox());
-    let mut outcome = call.await;
+    let outcome = call.await;
     if let Err(error) = fail_point::reach(Point::InHandler).await {
         return Attempt::Lost(LossKind::Infrastructure, error.into(), None);
     }
@@ -79,26 +79,10 @@ where
         Ok(taken) => taken,
         Err(lost) => return Attempt::Lost(lost.kind(), lost.into(), outcome.into_failure()),
     };
-    if matches!(outcome, Outcome::Processed) && writes == Writes::Unfinished {
-        outcome = Outcome::Failed(Failure::retry(
-            "the service answered `Ok` for a call that did not finish; a layer that swallows timeouts must not, and a service of one's own calls `Transaction::keep`",
-        ));
-    }
     if let Outcome::Lost(kind, error) = outcome {
         return Attempt::Lost(kind, error, None);
     }
-    let outgoing = match outbox.take() {
-        Ok(outgoing) if writes != Writes::Failed => outgoing,
-        Ok(_) => Vec::new(),
-        Err(refused) => {
-            if matches!(outcome, Outcome::Processed) && writes != Writes::Failed {
-                outcome = Outcome::Failed(Failure::dead_letter(format!(
-                    "the handler answered `Ok` after an event that was not published; answer the error instead: {refused}"
-                )));
-            }
-            Vec::new()
-        }
-    };
+    let (mut outcome, mut outgoing) = judged(outcome, writes, outbox);
     let keep = matches!(outcome, Outcome::Processed) && writes != Writes::Failed;
     let closed = if is_shared && keep {
         // A transaction that the handler has ended is not for the next one to find out.
@@ -115,6 +99,7 @@ where
             outcome = Outcome::Failed(Failure::retry(
                 "the handler answered `Ok` after an SQL error that aborted its transaction; answer the error instead",
             ));
+            outgoing.clear();
         }
         Err(lost) => {
             // What is not the handler's doing may still have ended the transaction under it, as a
@@ -126,14 +111,28 @@ where
             return Attempt::Lost(kind, lost.into(), outcome.into_failure());
         }
     }
-    let outgoing = match outcome {
-        Outcome::Processed => outgoing,
-        _ => Vec::new(),
-    };
     match engine.settlement(row, outcome) {
         Ok(settlement) => Attempt::Settled(unit, settlement, outgoing),
         Err(error) => Attempt::HandedBack(unit, error),
     }
+}
+
+/// What an answer is worth, and what is to be published with it. A call that has not finished, or that has
+/// gone on after an event which could not be published, has failed.
+fn judged(outcome: Outcome, writes: Writes, outbox: Outbox) -> (Outcome, Vec<Outgoing>) {
+    if !matches!(outcome, Outcome::Processed) || writes == Writes::Failed {
+        return (outcome, Vec::new());
+    }
+    let failure = match outbox.take() {
+        _ if writes == Writes::Unfinished => Failure::retry(
+            "the service answered `Ok` for a call that did not finish; a layer that swallows timeouts must not, and a service of one's own calls `Transaction::keep`",
+        ),
+        Ok(outgoing) => return (outcome, outgoing),
+        Err(refused) => Failure::dead_letter(format!(
+            "the handler answered `Ok` after an event that was not published; answer the error instead: {refused}"
+        )),
+    };
+    (Outcome::Failed(failure), Vec::new())
 }
 
 /// Keeps or takes back the writes since the savepoint; `false` if they could not be kept.

@@ -218,11 +218,17 @@ macro_rules! database {
                 pub async fn book_order(
                     event: OrderPlaced,
                     tx: &mut $Connection,
+                    outbox: &mut Outbox,
                     State(script): State<Script<$Database<$Mode>>>,
                     meta: &Metadata,
                 ) -> Result<(), Failure> {
-                    let meta = meta.clone();
-                    script.order(Call { event, meta, tx }).await
+                    let call = Call {
+                        event,
+                        meta: meta.clone(),
+                        tx,
+                        outbox,
+                    };
+                    script.order(call).await
                 }
 
                 #[router(events = ShopEvents, handlers(book_order, print_label), ignore(PriceAsked))]

@@ -12,6 +12,7 @@ use std::{ops::Range, time::Duration};
 use eventflow::{
     consumer::ConsumerBuilder,
     inbox::{Counts, DeadLetter, Due, Holder, backoff::Backoff},
+    outbox::OutboxTable,
     prelude::*,
     router::{Reply, Router},
     stream::EntryId,
@@ -83,6 +84,7 @@ impl<D: Database> Shop<D> {
             stream: MemoryStream::new("shop").group(GROUP),
         };
         shop.inbox().migrate().await.unwrap();
+        shop.inbox().outbox().migrate().await.unwrap();
         shop.database
             .change("CREATE TABLE effects (name TEXT NOT NULL)")
             .await;

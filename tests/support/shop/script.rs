@@ -19,6 +19,7 @@ pub struct Call<'a, D: Database> {
     pub event: OrderPlaced,
     pub meta: Metadata,
     pub tx: &'a mut D::Connection,
+    pub outbox: &'a mut Outbox,
 }
 
 impl<D: Database> Call<'_, D> {

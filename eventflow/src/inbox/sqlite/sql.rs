@@ -281,7 +281,7 @@ const DISCARD: &str = "
 
 #[cfg(test)]
 mod tests {
-    use sqlx::{Connection as _, Executor as _, Row as _, SqliteConnection};
+    use sqlx::{AssertSqlSafe, Connection as _, Executor as _, Row as _, SqliteConnection};
 
     use super::{super::migrate::schema_sql, *};
 
@@ -301,7 +301,7 @@ mod tests {
             (&statements.next_due, &["due"]),
             (&statements.purge, &["processed", "dead"]),
         ] {
-            let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", sql.0));
+            let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", sql.text().0));
             let plan = connection.fetch_all(explain).await.unwrap();
             let plan: Vec<String> = plan.iter().map(|step| step.get("detail")).collect();
 
