@@ -79,20 +79,26 @@ pub(crate) fn outcome(carried: &Carried, written: &Written) -> Vec<Check> {
             "no row and no effect without its entry",
             strays(carried, rows, effects),
         ),
-        Check::new("every malformed entry is kept with its bytes", {
-            let kept = |(id, bytes): (&String, &Vec<u8>)| match by_id.get(&**id) {
-                None => Some(format!("{id}: it has no row")),
-                Some(row) if row.status != "dead_letter" || row.raw.as_ref() != Some(bytes) => {
-                    Some(format!("{id}: {row:?}"))
-                }
-                Some(row) => row
-                    .error_message
-                    .is_none()
-                    .then(|| format!("{id}: no reason")),
-            };
-            carried.malformed.iter().filter_map(kept).collect()
-        }),
+        Check::new(
+            "every malformed entry is kept with its bytes",
+            not_kept(carried, &by_id),
+        ),
     ]
+}
+
+/// Malformed entries that are not kept as they came, with a reason.
+fn not_kept(carried: &Carried, by_id: &BTreeMap<&str, &Row>) -> Vec<String> {
+    let kept = |(id, bytes): (&String, &Vec<u8>)| match by_id.get(&**id) {
+        None => Some(format!("{id}: it has no row")),
+        Some(row) if row.status != "dead_letter" || row.raw.as_ref() != Some(bytes) => {
+            Some(format!("{id}: {row:?}"))
+        }
+        Some(row) => row
+            .error_message
+            .is_none()
+            .then(|| format!("{id}: no reason")),
+    };
+    carried.malformed.iter().filter_map(kept).collect()
 }
 
 /// What is wrong with events, each with its id.
