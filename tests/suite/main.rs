@@ -167,6 +167,7 @@ mod consumer;
 mod faults;
 mod inbox;
 mod modes;
+mod publishing;
 mod service;
 mod stream;
 mod tower;
