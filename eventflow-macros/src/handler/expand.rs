@@ -13,7 +13,8 @@ impl Handler {
         let marker = self.expand_marker();
         let cfgs = self.cfgs();
         let params = self.expand_param_types();
-        let handler = self.expand_handler();
+        let publishes = self.expand_publishes();
+        let handler = self.expand_handler(publishes.as_ref());
         let handle = self.expand_handle();
         quote! {
             #[allow(clippy::unused_async, reason = "a handler is async, whether it waits or not")]
@@ -23,6 +24,7 @@ impl Handler {
             #[allow(deprecated, reason = "a deprecated function may be a handler")]
             const _: () = {
                 #params
+                #publishes
                 #handler
                 #handle
             };
@@ -56,12 +58,16 @@ impl Handler {
         }
     }
 
-    fn expand_handler(&self) -> TokenStream {
+    fn expand_handler(&self, publishes: Option<&TokenStream>) -> TokenStream {
         let (krate, ident) = (&self.options.krate, self.ident());
         let name = ident.unraw().to_string();
         let event = &self.signature.event;
         let transactional = self.expand_transactional();
-        let publishes = self.expand_publishes();
+        let publishes = publishes.map(|_| {
+            quote!(
+                const PUBLISHES: #krate::handler::Publishes = __PUBLISHES;
+            )
+        });
         let timeout = self.options.timeout.map(|timeout| {
             let timeout = duration::expand(timeout);
             quote! {

@@ -56,7 +56,8 @@ impl Handler {
         quote!(false #(|| #transactional)*)
     }
 
-    /// What the handler publishes, unless it is known to be nothing.
+    /// What the handler publishes, unless it is known to be nothing. A constant of its own is evaluated
+    /// also where nobody uses the handler.
     pub(super) fn expand_publishes(&self) -> Option<TokenStream> {
         let krate = &self.options.krate;
         let is_outbox = self.transaction_parts().map(|(index, ty)| {
@@ -79,7 +80,7 @@ impl Handler {
         };
         let krate = moved(krate, at_option);
         Some(quote_spanned! {at_option=>
-            const PUBLISHES: #krate::handler::Publishes =
+            const __PUBLISHES: #krate::handler::Publishes =
                 #krate::__private::publishes(#takes_outbox, #declared);
         })
     }

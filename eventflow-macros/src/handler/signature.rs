@@ -200,17 +200,27 @@ fn parse_event(ty: &Type, errors: &mut Errors) -> Option<Type> {
     }
 }
 
-/// The transaction has two parts. That two parameters are not the same part, the compiler checks.
+/// The transaction has two parts, each of which is taken once. That two parameters of different names
+/// are not the same part, the compiler checks.
 fn check_parts(params: &[Param], errors: &mut Errors) {
     let parts = params.iter().filter_map(|param| match param {
         Param::Transaction(ty) => Some(ty),
         Param::Part(_) | Param::Value(_) => None,
     });
-    for third in parts.skip(2) {
-        errors.at(
-            third,
-            "a handler takes its transaction and its outbox as `&mut`; remove the third `&mut` parameter",
-        );
+    let mut names = Vec::new();
+    for ty in parts {
+        let name = spelling::of(ty);
+        if names.contains(&name) {
+            let message =
+                format!("a handler takes `&mut {name}` once; remove the second parameter");
+            errors.at(ty, message);
+        } else if names.len() == 2 {
+            errors.at(
+                ty,
+                "a handler takes its transaction and its outbox as `&mut`; remove the third parameter",
+            );
+        }
+        names.push(name);
     }
 }
 
