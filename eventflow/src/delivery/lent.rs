@@ -3,6 +3,10 @@
 use crate::{handler::Failure, inbox::Inbox, outbox::Outbox};
 
 /// What is lent to one call of a handler: each part is taken once.
+#[cfg_attr(
+    not(any(feature = "postgres", feature = "sqlite")),
+    expect(dead_code, reason = "without a database nothing is lent")
+)]
 #[derive(Debug)]
 pub struct Lent<'t, I: Inbox> {
     connection: Option<&'t mut I::Connection>,
@@ -17,6 +21,10 @@ impl<'t, I: Inbox> Lent<'t, I> {
         }
     }
 
+    #[cfg_attr(
+        not(any(feature = "postgres", feature = "sqlite")),
+        expect(dead_code, reason = "without a database nothing is lent")
+    )]
     pub(crate) fn take_connection(&mut self) -> Result<&'t mut I::Connection, Failure> {
         self.connection.take().ok_or_else(taken)
     }

@@ -31,6 +31,10 @@ pub(crate) struct Declared {
 #[derive(Debug, Clone)]
 pub struct Outgoing {
     pub(crate) envelope: Envelope,
+    #[cfg_attr(
+        not(any(feature = "postgres", feature = "sqlite")),
+        expect(dead_code, reason = "without a database nothing is written down")
+    )]
     pub(crate) when: When,
 }
 
