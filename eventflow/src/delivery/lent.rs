@@ -3,10 +3,6 @@
 use crate::{handler::Failure, inbox::Inbox, outbox::Outbox};
 
 /// What is lent to one call of a handler: each part is taken once.
-#[cfg_attr(
-    not(any(feature = "postgres", feature = "sqlite")),
-    expect(dead_code, reason = "without a database nothing is lent")
-)]
 #[derive(Debug)]
 pub struct Lent<'t, I: Inbox> {
     connection: Option<&'t mut I::Connection>,

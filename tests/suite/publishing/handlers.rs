@@ -7,7 +7,7 @@ use eventflow_tests::{
     eventually,
     gate::Gate,
     running::Running,
-    shop::{Call, Database, ParcelShipped, Script, Shop, names, order, soon},
+    shop::{Call, Database, OnPostgres, ParcelShipped, Script, Shop, names, order, soon},
     worker::InboxAt,
 };
 use futures_util::FutureExt;
@@ -26,6 +26,8 @@ on_every_database!(
     a_delayed_event_has_its_time,
     nothing_is_published_before_the_commit,
 );
+
+on_postgres!(what_a_call_that_swallows_an_sql_error_has_published_is_gone);
 
 /// Publishes one event with the effect.
 async fn ship<D: Database>(call: &mut Call<'_, D>) -> Result<(), Failure> {
@@ -217,6 +219,29 @@ async fn what_a_call_that_panics_has_published_is_gone<D: Database>() {
         outgoing(&shop, "causation_id").await,
         ["order-0", "order-2"]
     );
+}
+
+async fn what_a_call_that_swallows_an_sql_error_has_published_is_gone<D: OnPostgres>() {
+    let shop = Shop::<D>::open().await;
+    shop.orders(0..3).await;
+    let script = Script::new().on_order(|mut call| {
+        async move {
+            ship(&mut call).await?;
+            if call.event.number == 1 {
+                call.execute("SELECT 1 / 0").await.unwrap_err();
+            }
+            Ok(())
+        }
+        .boxed()
+    });
+
+    let consumer = shop.consumer(script).workers(1).build().unwrap();
+    let report = consumer.drain().await.unwrap();
+
+    assert_eq!((report.failed, report.published), (1, 2), "{report}");
+    let mut causes = outgoing(&shop, "causation_id").await;
+    causes.sort();
+    assert_eq!(causes, ["order-0", "order-2"]);
 }
 
 async fn a_delayed_event_has_its_time<D: Database>() {
