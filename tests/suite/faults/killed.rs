@@ -245,7 +245,8 @@ async fn k5_killed_inside_the_handlers_transaction<D: Database>() {
     let report = finish(&site, &ids).await;
     let lapsed = u64::try_from(stored.len()).unwrap();
     assert_eq!(report.count("recovered"), lapsed, "{report:?}");
-    assert_eq!(report.count("claimed"), 5 - lapsed, "{report:?}");
+    // What is stored is acknowledged while handlers begin: the process may have died before.
+    assert_eq!(report.count("stored"), 5 - lapsed, "{report:?}");
     assert_eq!(site.column("retry_count").await, ["0"; 5]);
 }
 
