@@ -428,7 +428,10 @@ pub mod prelude {
     pub use crate::RedisStream;
     pub use crate::{
         Classify, Consumer, Delivery, Envelope, Event, EventSet, Failure, Inbox, MemoryStream,
-        Metadata, Sink, State, handler::FromRef, layer::TraceLayer,
+        Metadata, Sink, State,
+        handler::FromRef,
+        layer::TraceLayer,
+        outbox::{OutboxTable, Relay},
     };
 }
 
