@@ -431,7 +431,10 @@ pub mod prelude {
     pub use crate::RedisStream;
     pub use crate::{
         Classify, Consumer, Delivery, Envelope, Event, EventSet, Failure, Inbox, MemoryStream,
-        Metadata, Outbox, Sink, State, handler::FromRef, layer::TraceLayer,
+        Metadata, Outbox, Sink, State,
+        handler::FromRef,
+        layer::TraceLayer,
+        outbox::{OutboxTable, Relay},
     };
 }
 

@@ -61,12 +61,13 @@ async fn charge_card(
     outbox: &mut Outbox,
 ) -> Result<(), Failure> {
     let order_id = event.order_id;
-    let charged = sqlx::query("UPDATE cards SET cents = cents - ? WHERE customer = ? AND cents >= ?")
-        .bind(event.cents)
-        .bind(&event.customer)
-        .bind(event.cents)
-        .execute(tx)
-        .await?;
+    let charged =
+        sqlx::query("UPDATE cards SET cents = cents - ? WHERE customer = ? AND cents >= ?")
+            .bind(event.cents)
+            .bind(&event.customer)
+            .bind(event.cents)
+            .execute(tx)
+            .await?;
     if charged.rows_affected() == 1 {
         outbox.publish(&OrderPaid { order_id })?;
     } else {
@@ -101,7 +102,9 @@ async fn close(event: OrderShipped, tx: &mut SqliteConnection) -> Result<(), Fai
 /// Order: compensates what a refused card has left, the reserved stock.
 #[handler]
 async fn give_stock_back(event: PaymentRefused, tx: &mut SqliteConnection) -> Result<(), Failure> {
-    sqlx::query("UPDATE stock SET pieces = pieces + 1").execute(&mut *tx).await?;
+    sqlx::query("UPDATE stock SET pieces = pieces + 1")
+        .execute(&mut *tx)
+        .await?;
     end(tx, event.order_id, &format!("cancelled: {}", event.reason)).await
 }
 
@@ -121,7 +124,9 @@ struct Saga;
 async fn place_order(pool: &SqlitePool, customer: &str, cents: i64) -> Result<(), Error> {
     let order_id = Uuid::now_v7();
     let mut transaction = pool.begin().await?;
-    sqlx::query("UPDATE stock SET pieces = pieces - 1").execute(&mut *transaction).await?;
+    sqlx::query("UPDATE stock SET pieces = pieces - 1")
+        .execute(&mut *transaction)
+        .await?;
     sqlx::query("INSERT INTO orders (order_id, customer, state) VALUES (?, ?, 'placed')")
         .bind(order_id.to_string())
         .bind(customer)
@@ -175,7 +180,11 @@ async fn main() -> Result<(), Error> {
     }
 
     let under_way = "SELECT COUNT(*) FROM orders WHERE state = 'placed'";
-    while sqlx::query_scalar::<_, i64>(under_way).fetch_one(&pool).await? > 0 {
+    while sqlx::query_scalar::<_, i64>(under_way)
+        .fetch_one(&pool)
+        .await?
+        > 0
+    {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     stop.send(())?;

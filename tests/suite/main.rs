@@ -168,6 +168,7 @@ mod faults;
 mod inbox;
 mod modes;
 mod publishing;
+mod relay;
 mod service;
 mod stream;
 mod tower;

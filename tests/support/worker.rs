@@ -53,6 +53,8 @@ pub struct WorkerConfig {
 pub enum Job {
     /// Runs until SIGTERM.
     Consume,
+    /// Publishes the events of the outbox to the stream `work`, until SIGTERM.
+    Relay,
     /// Migrates, adopts a table of the Python package for its group, and ends.
     Migrate,
 }
@@ -103,6 +105,7 @@ impl WorkerConfig {
 /// A worker process. It is killed when it is dropped.
 #[derive(Debug)]
 pub struct Worker {
+    job: Job,
     process: Process,
     folder: TempDir,
 }
@@ -134,7 +137,11 @@ impl Worker {
             .stdout(file("stdout"))
             .stderr(file("stderr"));
         let process = Process::start(&mut command, folder.path()).unwrap();
-        Self { process, folder }
+        Self {
+            job: config.job,
+            process,
+            folder,
+        }
     }
 
     /// The process's number; it is part of the worker's name in `effects`.
@@ -173,7 +180,11 @@ impl Worker {
 
     /// Stops the worker with SIGTERM once it has started, and answers what it counted.
     pub async fn stop(&mut self) -> WorkerReport {
-        self.logs_say("consumer started").await;
+        let started = match self.job {
+            Job::Relay => "relay started",
+            Job::Consume | Job::Migrate => "consumer started",
+        };
+        self.logs_say(started).await;
         self.signal(Signal::TERM);
         let status = self.exit().await;
         assert!(status.success(), "{status}:\n{}", self.logs());
@@ -211,7 +222,7 @@ impl Worker {
     }
 }
 
-/// What a worker counted: every count of [`Report`](eventflow::Report) by its name.
+/// What a worker counted: every count of [`Report`](eventflow::Report), or of a relay's, by its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerReport(BTreeMap<String, u64>);
 

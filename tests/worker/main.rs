@@ -11,6 +11,7 @@ use eventflow::{
     RedisStream, Source,
     consumer::{ConsumerBuilder, UnknownEvents},
     inbox::backoff::Backoff,
+    outbox::{PgOutbox, SqliteOutbox},
     prelude::*,
     router::{Dispatch, Router},
 };
@@ -47,6 +48,12 @@ async fn main() -> eventflow::Result<()> {
         .init();
     let argument = std::env::args().nth(1).expect("usage: worker CONFIG");
     let config: WorkerConfig = serde_json::from_str(&argument).expect("CONFIG is a `WorkerConfig`");
+    if config.job == Job::Relay {
+        return match &config.inbox {
+            InboxAt::Postgres(url) => relay(&config, PgOutbox::connect(url).await?).await,
+            InboxAt::Sqlite(file) => relay(&config, SqliteOutbox::open(file).await?).await,
+        };
+    }
     match &config.inbox {
         InboxAt::Postgres(url) => {
             let mut builder = PgInbox::builder(url);
@@ -91,6 +98,24 @@ where
     }
     let builder = Consumer::builder(stream.connect().await?, inbox, router);
     let report = tune(builder, config)
+        .build()?
+        .run_until(terminated())
+        .await?;
+    println!("{report:#?}");
+    Ok(())
+}
+
+async fn relay(config: &WorkerConfig, outbox: impl OutboxTable) -> eventflow::Result<()> {
+    let stream = RedisStream::builder(&config.redis)
+        .stream("work")
+        .command_timeout(config.redis_timeout);
+    let batch_size = u32::try_from(config.batch_size).expect("a batch is no larger");
+    let report = Relay::builder(outbox, stream.connect().await?)
+        .batch_size(batch_size)
+        .poll_interval(config.poll)
+        .lease(config.lease)
+        .grace(config.grace)
+        .keep_published(config.keep_processed)
         .build()?
         .run_until(terminated())
         .await?;

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 /// What is known of one server.
 #[derive(Debug)]
-pub(super) struct Contact {
+pub(crate) struct Contact {
     /// How long an answer may take.
     patience: Duration,
     state: Mutex<State>,
@@ -26,7 +26,7 @@ struct State {
 }
 
 impl Contact {
-    pub(super) fn new(patience: Duration) -> Self {
+    pub(crate) fn new(patience: Duration) -> Self {
         Self {
             patience,
             state: Mutex::new(State {
@@ -39,24 +39,24 @@ impl Contact {
 
     /// Waits for the server's answer to a question. An error is an answer: what follows from it is
     /// an [`Outage`](super::outage::Outage) or not.
-    pub(super) async fn ask<F: Future>(&self, question: F) -> F::Output {
+    pub(crate) async fn ask<F: Future>(&self, question: F) -> F::Output {
         let _asked = Asked::begin(self);
         let answer = question.await;
         self.lock().since = Instant::now();
         answer
     }
 
-    pub(super) fn outage_begins(&self) {
+    pub(crate) fn outage_begins(&self) {
         self.lock().outages += 1;
     }
 
-    pub(super) fn outage_ends(&self) {
+    pub(crate) fn outage_ends(&self) {
         let mut state = self.lock();
         state.outages = state.outages.saturating_sub(1);
     }
 
     /// Whether nothing failed that is still tried again, and no question waits for too long.
-    pub(super) fn is_reachable(&self) -> bool {
+    pub(crate) fn is_reachable(&self) -> bool {
         let state = self.lock();
         state.outages == 0 && (state.waiting == 0 || state.since.elapsed() <= self.patience)
     }

@@ -59,9 +59,9 @@ pub use self::{
     report::Report,
     settings::UnknownEvents,
 };
+pub(crate) use self::{contact::Contact, outage::Outage, report::Counter};
 use self::{
     engine::Engine,
-    outage::Outage,
     queue::{Feeder, Queue},
     vitals::Started,
 };

@@ -13,7 +13,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// A row of failures of one thing: waits longer each time, up to a second, and logs the first
 /// failure and the recovery, not each try. Until it is over, the server counts as unreachable.
 #[derive(Debug)]
-pub(super) struct Outage<'c> {
+pub(crate) struct Outage<'c> {
     doing: &'static str,
     contact: &'c Contact,
     wait: Duration,
@@ -21,7 +21,7 @@ pub(super) struct Outage<'c> {
 }
 
 impl<'c> Outage<'c> {
-    pub(super) const fn new(doing: &'static str, contact: &'c Contact) -> Self {
+    pub(crate) const fn new(doing: &'static str, contact: &'c Contact) -> Self {
         Self {
             doing,
             contact,
@@ -31,12 +31,12 @@ impl<'c> Outage<'c> {
     }
 
     /// Notes a failure and waits before the next try.
-    pub(super) async fn wait(&mut self, error: &(dyn std::error::Error + Send + Sync + 'static)) {
+    pub(crate) async fn wait(&mut self, error: &(dyn std::error::Error + Send + Sync + 'static)) {
         tokio::time::sleep(self.next_wait(error)).await;
     }
 
     /// As [`wait`](Self::wait); `false` if it was stopped.
-    pub(super) async fn wait_unless(
+    pub(crate) async fn wait_unless(
         &mut self,
         stopped: &CancellationToken,
         error: &(dyn std::error::Error + Send + Sync + 'static),
@@ -49,7 +49,7 @@ impl<'c> Outage<'c> {
     }
 
     /// As [`wait`](Self::wait), if the error is one that passes; else gives it back.
-    pub(super) async fn wait_out(&mut self, error: Error) -> Result<()> {
+    pub(crate) async fn wait_out(&mut self, error: Error) -> Result<()> {
         if !error.is_transient() {
             return Err(error);
         }
@@ -58,7 +58,7 @@ impl<'c> Outage<'c> {
     }
 
     /// Notes that it works again.
-    pub(super) fn over(&mut self) {
+    pub(crate) fn over(&mut self) {
         if self.failures > 0 {
             tracing::info!(doing = self.doing, failures = self.failures, "works again");
             self.contact.outage_ends();

@@ -13,7 +13,7 @@ macro_rules! points {
     ($($(#[$doc:meta])* $point:ident = $name:literal,)*) => {
         /// Every point, in the order in which an event passes them.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        #[allow(dead_code, reason = "a point of an inbox is there only with its feature")]
+        #[allow(dead_code, reason = "a point of a database is there only with its feature")]
         pub(crate) enum Point {
             $($(#[$doc])* $point,)*
         }
@@ -55,6 +55,12 @@ points! {
     BeforeCommit = "before_commit",
     /// A unit of work is committed; the process has not noted it.
     AfterSettleCommit = "after_settle_commit",
+    /// A batch of the outbox is about to go to the broker.
+    BeforeSend = "before_send",
+    /// A batch of the outbox is at the broker; nothing of it is marked.
+    AfterSend = "after_send",
+    /// What the broker has answered is marked in the outbox.
+    AfterMark = "after_mark",
     /// A batch of finished rows is deleted; there may be more of them.
     InRetention = "in_retention",
     /// The indexes of a table that is adopted are built; its old unique index is still there.

@@ -21,6 +21,9 @@ mod buffer;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod publish;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod record;
+mod relay;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod table;
@@ -40,7 +43,8 @@ pub use self::transaction::{InTransaction, OutboxTransaction};
 pub use self::{
     buffer::Buffer,
     publish::{Outbox, PublishError},
-    table::OutboxTable,
+    relay::{Relay, RelayBuilder, RelayHandle, RelayHealth, RelayPhase, RelayReport},
+    table::{Counts, DeadLetter, Demand, Fetched, Marks, OutboxTable, Pending, Retention, Term},
 };
 
 #[cfg(any(feature = "postgres", feature = "sqlite"))]

@@ -128,8 +128,13 @@ pub trait Sink: Send + Sync {
     ///
     /// # Errors
     /// If an envelope breaks a limit of the wire, or the server cannot be reached or refuses. Some
-    /// may have been published then: publish the same envelopes again, duplicates are dropped by
-    /// their event ids.
+    /// may have been published then, the first ones: none comes after one that was not. Publish the same
+    /// envelopes again, duplicates are dropped by their event ids.
+    ///
+    /// Of kind [`Encode`](ErrorKind::Encode) or [`Refused`](ErrorKind::Refused) if an envelope is to
+    /// blame, and transient if the same call may succeed later: a [`Relay`](crate::outbox::Relay) makes a
+    /// dead letter of the first, and repeats the second. Of others it waits to see whether the server takes
+    /// the next event.
     fn send(
         &self,
         envelopes: &[Envelope],

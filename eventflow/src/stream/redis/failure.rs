@@ -45,6 +45,7 @@ impl Failure {
             | ServerErrorKind::ReadOnly
             | ServerErrorKind::ClusterDown
             | ServerErrorKind::TryAgain => Self::Transient,
+            ServerErrorKind::ExecAbort => Self::of_aborted(error),
             ServerErrorKind::NoPerm => Self::Permission,
             ServerErrorKind::ResponseError
                 if error.to_string().contains("max number of clients") =>
@@ -52,6 +53,29 @@ impl Failure {
                 Self::Transient
             }
             _ => Self::Permanent,
+        }
+    }
+
+    /// What a transaction was discarded for: an error of one of its commands, or of its end, which then
+    /// follows in the same text.
+    fn of_aborted(error: &RedisError) -> Self {
+        let errors = error.clone().into_server_errors().unwrap_or_default();
+        let of_command = errors
+            .iter()
+            .map(|(_, error)| error)
+            .find(|error| error.kind() != Some(ServerErrorKind::ExecAbort));
+        if let Some(of_command) = of_command {
+            return match of_command.kind() {
+                Some(kind) => Self::of_server(kind, error),
+                None => Self::of_code(of_command.code()),
+            };
+        }
+        let text = error.to_string();
+        let reason = text.rsplit_once("because of: ");
+        let code = reason.and_then(|(_, reason)| reason.split(' ').next());
+        match code.unwrap_or_default() {
+            "LOADING" | "MASTERDOWN" | "READONLY" | "CLUSTERDOWN" => Self::Transient,
+            code => Self::of_code(code),
         }
     }
 

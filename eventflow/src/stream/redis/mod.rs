@@ -250,6 +250,9 @@ impl Sink for RedisStream {
         let mut ids = Vec::with_capacity(entries.len());
         for entries in entries.chunks(PUBLISHED_AT_ONCE) {
             let mut commands = Pipeline::with_capacity(entries.len());
+            // All or none: else a server that is short of memory for a moment takes the last without
+            // the first.
+            commands.atomic();
             for fields in entries {
                 commands.cmd("XADD").arg(&**stream).arg("*").arg(fields);
             }
