@@ -192,7 +192,7 @@ async fn main() -> Result<(), Error> {
 
     let orders = sqlx::query("SELECT customer, state FROM orders ORDER BY order_id");
     for order in orders.fetch_all(&pool).await? {
-        println!("{:<4}{}", order.get::<&str, _>(0), order.get::<&str, _>(1));
+        println!("{:<4} {}", order.get::<&str, _>(0), order.get::<&str, _>(1));
     }
     let count = |sql| sqlx::query_scalar::<_, i64>(sql).fetch_one(&pool);
     println!(

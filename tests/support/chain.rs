@@ -5,9 +5,6 @@
 use eventflow::prelude::*;
 use sqlx::PgPool;
 
-/// The name of its stream, and of the group that reads it.
-pub const STREAM: &str = "chain";
-
 /// The steps that each order takes, in this order.
 pub const STEPS: [&str; 4] = ["placed", "paid", "shipped", "closed"];
 
@@ -93,7 +90,10 @@ pub async fn place_orders(pool: &PgPool, orders: u32) {
         let order_id = Uuid::now_v7();
         note(&mut transaction, order_id, "placed").await.unwrap();
         let placed = Placed { order_id };
-        Outbox::new(&mut transaction).publish(&placed).await.unwrap();
+        Outbox::new(&mut transaction)
+            .publish(&placed)
+            .await
+            .unwrap();
     }
     transaction.commit().await.unwrap();
 }

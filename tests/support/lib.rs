@@ -13,6 +13,7 @@
     reason = "a failed helper should fail the test"
 )]
 
+pub mod chain;
 mod eventually;
 pub mod gate;
 pub mod proxy;

@@ -71,6 +71,8 @@ pub enum InboxAt {
 pub enum Version {
     Current,
     Next,
+    /// Those of a [`chain`](crate::chain), on Postgres.
+    Chain,
 }
 
 impl WorkerConfig {

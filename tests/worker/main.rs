@@ -16,6 +16,7 @@ use eventflow::{
     router::{Dispatch, Router},
 };
 use eventflow_tests::{
+    chain::Chain,
     work::{WorkState, postgres, postgres_replay_safe, sqlite, sqlite_replay_safe},
     worker::{InboxAt, Job, Version, WorkerConfig},
 };
@@ -26,14 +27,12 @@ use tracing_subscriber::EnvFilter;
 macro_rules! serve {
     ($config:expr, $inbox:expr, $database:ident, $replay_safe:ident) => {
         match ($config.version, $config.mode.replay_safe) {
-            (Version::Current, false) => run($config, $inbox, $database::Work::new(state())).await,
-            (Version::Current, true) => {
-                run($config, $inbox, $replay_safe::Work::new(state())).await
-            }
             (Version::Next, false) => run($config, $inbox, $database::NextWork::new(state())).await,
             (Version::Next, true) => {
                 run($config, $inbox, $replay_safe::NextWork::new(state())).await
             }
+            (_, false) => run($config, $inbox, $database::Work::new(state())).await,
+            (_, true) => run($config, $inbox, $replay_safe::Work::new(state())).await,
         }
     };
 }
@@ -61,6 +60,9 @@ async fn main() -> eventflow::Result<()> {
                 builder = builder.consumer(&config.group);
             }
             let inbox = builder.connect().await?;
+            if config.version == Version::Chain {
+                return run(&config, inbox, Chain::new(state())).await;
+            }
             serve!(&config, inbox, postgres, postgres_replay_safe)
         }
         InboxAt::Sqlite(file) => {

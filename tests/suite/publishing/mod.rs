@@ -1,6 +1,7 @@
 //! Publishing: what handlers and transactions of one's own write into the outbox, and what of it stays.
 //! What the relay makes of it is shown elsewhere.
 
+mod chain;
 mod handlers;
 mod refusals;
 mod table;

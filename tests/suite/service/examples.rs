@@ -31,6 +31,24 @@ async fn the_quickstart_prints_what_the_readme_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_saga_ships_three_orders_and_compensates_one() {
+    let output = example("saga").output().await.unwrap();
+
+    assert!(output.status.success(), "{output:?}");
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(
+        printed.trim(),
+        "Ada  shipped
+Ben  cancelled: the card of Ben has less than that
+Ada  shipped
+Ben  shipped
+
+3 parcels, 7 pieces left of 10
+11 events published, 11 handled"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_service_handles_what_the_publisher_and_redis_cli_send() {
     let site = Site::without_inbox().await;
     let redis = site.redis.url();
