@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 const TABLE: &str = include_str!("../../../eventflow/src/docs/guarantees.md");
 
-const ROWS: &str = "K1 K2 K3 K4 K5 K6 K8 K9 R1 R2 R3 R4 R5 R6 R7 P1 P2 P3 P4 P5 P6 P7 S1 C1 D1 D2 D3 M1 M2 M3 M4 M5 M6 M7 M8 H1 H2 H3 H4 H5 H6 G1 G2 G3 B1 B2";
+const ROWS: &str = "K1 K2 K3 K4 K5 K6 K7 K8 K9 R1 R2 R3 R4 R5 R6 R7 P1 P2 P3 P4 P5 P6 P7 S1 C1 D1 D2 D3 N1 M1 M2 M3 M4 M5 M6 M7 M8 H1 H2 H3 H4 H5 H6 H7 G1 G2 G3 B1 B2";
 
 /// The row that a test is named for, as `K3` of `k3_killed_after_commit_before_ack`.
 fn row_of(test: &str) -> Option<String> {
@@ -18,10 +18,13 @@ fn row_of(test: &str) -> Option<String> {
     (is_row && !rest.is_empty()).then(|| row.to_uppercase())
 }
 
-/// The tests beside this one that are named for a row.
+/// The tests that are named for a row.
 fn tests() -> BTreeSet<String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("suite/faults");
-    let files = fs::read_dir(folder).unwrap();
+    let suite = Path::new(env!("CARGO_MANIFEST_DIR")).join("suite");
+    let folders = ["faults", "publishing", "relay"].map(|folder| suite.join(folder));
+    let files = folders
+        .into_iter()
+        .flat_map(|folder| fs::read_dir(folder).unwrap());
     let sources = files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap());
     let mut tests = BTreeSet::new();
     for source in sources {
@@ -37,11 +40,12 @@ fn tests() -> BTreeSet<String> {
 
 /// The functions in lists of macros that make tests of cases.
 fn of_macros(source: &str) -> impl Iterator<Item = &str> {
-    const MACROS: [&str; 4] = [
+    const MACROS: [&str; 5] = [
         "on_every_database!(",
         "on_postgres!(",
         "owned_at_birth!(",
         "owned_at_birth_on_postgres!(",
+        "on_each_shared_database!(",
     ];
 
     let lists = MACROS
