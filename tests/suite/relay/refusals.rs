@@ -120,7 +120,7 @@ async fn discarded_dead_letters_are_gone(fixture: impl Fixture) {
     assert_eq!(rows, ["3"]);
 }
 
-#[derive(Serialize, Event)]
+#[derive(Serialize, Deserialize, Event)]
 struct Scan {
     image: String,
 }
