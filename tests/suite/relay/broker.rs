@@ -17,6 +17,7 @@ pub(super) struct Broker {
 struct State {
     taken: Vec<String>,
     refuses: HashMap<String, ErrorKind>,
+    breaks_at: Option<String>,
     is_away: bool,
     refuses_all: bool,
 }
@@ -26,6 +27,11 @@ impl Broker {
     pub(super) fn refuse(&self, event_id: &str, kind: ErrorKind) {
         let mut state = self.state.lock().unwrap();
         state.refuses.insert(event_id.to_owned(), kind);
+    }
+
+    /// Closes the connection at the event of this id.
+    pub(super) fn break_at(&self, event_id: &str) {
+        self.state.lock().unwrap().breaks_at = Some(event_id.to_owned());
     }
 
     /// Takes what it has refused.
@@ -53,7 +59,9 @@ impl Broker {
 impl Sink for Broker {
     async fn send(&self, envelopes: &[Envelope]) -> Result<Vec<EntryId>, Error> {
         let mut state = self.state.lock().unwrap();
-        if state.is_away {
+        let breaks =
+            |envelope: &Envelope| state.breaks_at.as_ref() == Some(&envelope.metadata().event_id);
+        if state.is_away || envelopes.iter().any(breaks) {
             return Err(Error::new(ErrorKind::Stream, "the broker is away").transient(true));
         }
         if state.refuses_all {

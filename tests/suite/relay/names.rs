@@ -52,8 +52,8 @@ async fn an_outbox_of_another_name_and_schema_is_relayed() {
         let pool = sqlx::PgPool::connect(database.url()).await.unwrap();
         let mut transaction = pool.begin().await.unwrap();
         let event = super::event("1");
-        let written = outbox.within(&mut transaction).publish_envelope(event);
-        written.await.unwrap();
+        let mut within = outbox.within(&mut transaction);
+        within.publish_envelope(event).await.unwrap();
         transaction.commit().await.unwrap();
         let broker = Broker::default();
 

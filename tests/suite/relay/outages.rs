@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use eventflow::{outbox::PgOutbox, prelude::*};
+use eventflow::{
+    outbox::{Outbox, PgOutbox},
+    prelude::*,
+};
 use eventflow_tests::{eventually, postgres::PostgresServer, proxy::Proxy, redis::RedisServer};
 
 use super::{
@@ -138,8 +141,8 @@ async fn postgres_comes_back_and_is_told() {
     server.start_again().await;
     let pool = sqlx::PgPool::connect(&url).await.unwrap();
     let mut transaction = pool.begin().await.unwrap();
-    let written = eventflow::outbox::Outbox::new(&mut transaction).publish_envelope(event("1"));
-    written.await.unwrap();
+    let mut within = Outbox::new(&mut transaction);
+    within.publish_envelope(event("1")).await.unwrap();
     transaction.commit().await.unwrap();
 
     eventually(DEADLINE, async || broker.taken().contains(&"1".to_owned())).await;

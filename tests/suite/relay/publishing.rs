@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use eventflow::prelude::*;
+use eventflow::{outbox::Outbox, prelude::*};
 use eventflow_tests::{eventually, redis::RedisServer};
 
 use super::{
@@ -101,7 +101,7 @@ async fn an_insert_that_commits_late_is_published() {
     let fixture = Postgres::start().await;
     let broker = Broker::default();
     let mut late = fixture.beside.begin().await.unwrap();
-    let mut outbox = eventflow::outbox::Outbox::new(&mut late);
+    let mut outbox = Outbox::new(&mut late);
     outbox.publish_envelope(event("late")).await.unwrap();
     fixture.write(&[event("early")]).await;
 

@@ -8,12 +8,13 @@ use eventflow_tests::{always, eventually, redis::RedisServer};
 use super::{
     Broker, DEADLINE, NEVER, Running, drain, event, events,
     fixture::{Fixture, Postgres},
-    on_each_database,
+    numbered, on_each_database,
 };
 
 on_each_database!(
     refused_events_become_dead_letters_and_block_no_other,
     an_event_is_suspect_until_the_broker_takes_another,
+    an_event_that_breaks_the_connection_is_a_dead_letter_and_others_pass,
     a_broker_that_refuses_everything_makes_no_dead_letters,
     requeued_dead_letters_are_published_with_their_ids,
     discarded_dead_letters_are_gone,
@@ -65,6 +66,46 @@ async fn an_event_is_suspect_until_the_broker_takes_another(fixture: impl Fixtur
     })
     .await;
     assert_eq!(broker.taken(), ["1", "3"]);
+    running.stop().await;
+}
+
+/// The later event of its aggregate waits until it is decided.
+async fn an_event_that_breaks_the_connection_is_a_dead_letter_and_others_pass(
+    fixture: impl Fixture,
+) {
+    let order = Uuid::now_v7();
+    let of_order = |id: &str| numbered(order, 0).with_event_id(id);
+    fixture
+        .write(&[
+            event("1"),
+            of_order("2"),
+            of_order("3"),
+            event("4"),
+            event("5"),
+        ])
+        .await;
+    let broker = Broker::default();
+    broker.break_at("2");
+    let running = Running::start(Relay::builder(fixture.outbox().clone(), broker.clone()));
+    // Each time that it fails, the broker takes another.
+    let mut others = 5;
+    while fixture.in_state("dead_letter").await.is_empty() {
+        let failures = running.report().send_failures;
+        others += 1;
+        fixture.write(&[event(&others.to_string())]).await;
+        eventually(DEADLINE, async || running.report().send_failures > failures).await;
+        assert!(others < 100, "{}", running.report());
+    }
+
+    eventually(DEADLINE, async || {
+        fixture.in_state("pending").await.is_empty()
+    })
+    .await;
+
+    assert_eq!(fixture.in_state("dead_letter").await, ["2"]);
+    let taken = broker.taken();
+    let expected: Vec<_> = (1..=others).filter(|number| *number != 2).collect();
+    assert_eq!(taken.len(), expected.len(), "{taken:?}");
     running.stop().await;
 }
 
@@ -120,7 +161,7 @@ async fn discarded_dead_letters_are_gone(fixture: impl Fixture) {
     assert_eq!(rows, ["3"]);
 }
 
-#[derive(Serialize, Event)]
+#[derive(Serialize, Deserialize, Event)]
 struct Scan {
     image: String,
 }

@@ -217,7 +217,7 @@ async fn an_entry_of_any_name_is_marked(fixture: impl Fixture) {
 }
 
 async fn large_events_are_fetched_a_few_at_a_time(fixture: impl Fixture) {
-    #[derive(Serialize, Event)]
+    #[derive(Serialize, Deserialize, Event)]
     struct Scan {
         image: String,
     }

@@ -1,13 +1,13 @@
 //! Fetches, publishes and marks, while the lease is held.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
 use super::{
     Engine,
     lease::{self, Held},
-    sending::{self, Sent},
+    sending::{self, Doubts, Sent},
 };
 use crate::{
     consumer::Outage,
@@ -23,7 +23,7 @@ pub(super) enum Step {
     /// A batch was sent; there may be more.
     Published,
     /// Nothing is due, and everything is marked. The next delayed event is due after this time.
-    Idle(Option<std::time::Duration>),
+    Idle(Option<Duration>),
     /// Another relay has the lease.
     Lost,
 }
@@ -68,6 +68,7 @@ pub(super) struct Publishing<'r, T, K> {
     events: Vec<Pending>,
     /// What the broker has answered for and the table does not say yet.
     marks: Arc<Marks>,
+    doubts: Doubts,
 }
 
 impl<'r, T: OutboxTable, K: Sink> Publishing<'r, T, K> {
@@ -78,6 +79,7 @@ impl<'r, T: OutboxTable, K: Sink> Publishing<'r, T, K> {
             woken: engine.outbox.woken(),
             events: Vec::new(),
             marks: Arc::default(),
+            doubts: Doubts::default(),
         }
     }
 
@@ -154,13 +156,16 @@ impl<'r, T: OutboxTable, K: Sink> Publishing<'r, T, K> {
         let engine = self.engine;
         let batch_size = engine.settings.batch_size;
         let may_be_more = sending.len() >= usize::try_from(batch_size / 2).unwrap_or(usize::MAX);
-        if self.marks.is_empty() && !may_be_more {
-            let sent = sending::send(engine, sending).await;
-            return (sent, Ok(Some(Fetched::default())));
-        }
-        let besides: Vec<i64> = sending.iter().map(|event| event.id).collect();
-        let advancing = self.advance(&besides, batch_size);
-        tokio::join!(sending::send(engine, sending), advancing)
+        let mut doubts = std::mem::take(&mut self.doubts);
+        let on_the_way = sending::send(engine, sending, &mut doubts);
+        let answers = if self.marks.is_empty() && !may_be_more {
+            (on_the_way.await, Ok(Some(Fetched::default())))
+        } else {
+            let besides: Vec<i64> = sending.iter().map(|event| event.id).collect();
+            tokio::join!(on_the_way, self.advance(&besides, batch_size))
+        };
+        self.doubts = doubts;
+        answers
     }
 
     /// Marks what the broker has answered for, and fetches up to so many events besides these. `None` if
@@ -213,7 +218,7 @@ impl<'r, T: OutboxTable, K: Sink> Publishing<'r, T, K> {
     }
 
     /// Waits until something may be due, or the session ends.
-    async fn rest(&mut self, next_due: Option<std::time::Duration>) {
+    async fn rest(&mut self, next_due: Option<Duration>) {
         let poll = self.engine.settings.poll_interval;
         let pause = next_due.map_or(poll, |next_due| next_due.min(poll));
         tokio::select! {

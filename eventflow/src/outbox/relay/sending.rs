@@ -1,5 +1,7 @@
 //! Publishes one batch, and finds the events in it that the broker refuses.
 
+use std::{collections::HashMap, mem};
+
 use super::Engine;
 use crate::{
     envelope::Envelope,
@@ -8,6 +10,12 @@ use crate::{
     outbox::{Marks, Pending},
     stream::Sink,
 };
+
+/// How often in a row a broker that takes others must not answer for an event, sent alone.
+const STRIKES: u32 = 3;
+
+/// After so many in a row that it does not answer for, the broker is away.
+const UNANSWERED: usize = 3;
 
 /// What became of a batch.
 #[derive(Debug, Default)]
@@ -18,40 +26,51 @@ pub(super) struct Sent {
     pub(super) failure: Option<Error>,
 }
 
+/// What is remembered of batches that the broker did not answer for.
+#[derive(Debug, Default)]
+pub(super) struct Doubts {
+    /// The last one failed with an error that passes: the next begins with its first event alone.
+    is_careful: bool,
+    /// How often events were not answered for while others were.
+    strikes: HashMap<i64, u32>,
+}
+
 /// Publishes events in their order.
 ///
 /// A part that is refused is halved until the event is found that is to blame. It is a dead letter at once
 /// if the error says that it is about the event; else only when the broker has taken the next one: a broker
-/// that refuses everything is away, and nobody's fault. An error that passes ends the batch, so that no
-/// event overtakes another.
-pub(super) async fn send<T, K: Sink>(engine: &Engine<T, K>, events: &[Pending]) -> Sent {
-    let envelopes = events.iter().map(|event| event.envelope.clone());
-    let envelopes: Vec<Envelope> = envelopes.collect();
-    let mut batch = Batch {
-        events,
-        sent: Sent::default(),
-        suspects: Vec::new(),
-        from: 0,
-        size: events.len(),
-    };
-    while let Some(part) = envelopes.get(batch.from..batch.from + batch.size)
+/// that refuses everything is away, and nobody's fault.
+///
+/// An error that passes ends the batch, so that no event overtakes another. It may be an event's fault
+/// all the same: some servers close the connection on what is too large for them. So the next batch begins
+/// with single events. One that is not answered for is left out, with all of its aggregate, and is a dead
+/// letter when that has happened three times in a row while others were taken.
+pub(super) async fn send<T, K: Sink>(
+    engine: &Engine<T, K>,
+    events: &[Pending],
+    doubts: &mut Doubts,
+) -> Sent {
+    let mut batch = Batch::new(events, doubts.is_careful);
+    while let Some((part, _)) = batch.left.split_at_checked(batch.size)
         && !part.is_empty()
     {
-        match send_part(engine, part).await {
+        let envelopes: Vec<_> = part.iter().map(|event| event.envelope.clone()).collect();
+        match send_part(engine, &envelopes).await {
             Ok(entries) => {
                 engine.vitals.note_published();
-                engine.counters.published.add_len(part.len());
+                engine.counters.published.add_len(entries.len());
                 batch.taken(&entries);
             }
             Err(error) if error.is_transient() => {
-                batch.sent.failure = Some(error);
-                break;
+                if !batch.unanswered(error) {
+                    break;
+                }
             }
             Err(_) if part.len() > 1 => batch.size = part.len().div_ceil(2),
             Err(error) => batch.refused(error),
         }
     }
-    batch.sent
+    batch.end(doubts)
 }
 
 /// Publishes a part of a batch; answers the ids of its entries.
@@ -62,49 +81,108 @@ async fn send_part<T, K: Sink>(
     fail_point::reach(Point::BeforeSend).await?;
     let entries = engine.vitals.broker.ask(engine.sink.send(part)).await?;
     fail_point::reach(Point::AfterSend).await?;
-    Ok(entries.into_iter().map(|entry| entry.id).collect())
+    let mut ids: Vec<String> = entries.into_iter().map(|entry| entry.id).collect();
+    // A sink of the user's that names fewer has published all the same.
+    ids.resize(part.len(), String::new());
+    Ok(ids)
 }
 
 /// A batch on its way.
 struct Batch<'e> {
-    events: &'e [Pending],
+    left: Vec<&'e Pending>,
+    /// How many are sent next.
+    size: usize,
+    is_careful: bool,
     sent: Sent,
     /// Rows that the broker has refused, without saying that they are to blame.
     suspects: Vec<(i64, String)>,
-    /// The part that is sent next.
-    from: usize,
-    size: usize,
+    /// Rows that the broker has not answered for, sent alone.
+    unanswered: Vec<(i64, String)>,
+    unanswered_in_a_row: usize,
 }
 
-impl Batch<'_> {
+impl<'e> Batch<'e> {
+    fn new(events: &'e [Pending], is_careful: bool) -> Self {
+        let left: Vec<&Pending> = events.iter().collect();
+        Self {
+            size: if is_careful { 1 } else { left.len() },
+            left,
+            is_careful,
+            sent: Sent::default(),
+            suspects: Vec::new(),
+            unanswered: Vec::new(),
+            unanswered_in_a_row: 0,
+        }
+    }
+
     /// The broker has the part; who was refused before it is to blame.
     fn taken(&mut self, entries: &[String]) {
-        let rows = self.events.iter().skip(self.from).take(self.size);
-        for (place, event) in rows.enumerate() {
-            let entry = entries.get(place).cloned().unwrap_or_default();
-            self.sent.marks.published.push((event.id, entry));
-        }
+        let rows = self.left.drain(..entries.len());
+        let published = rows.map(|event| event.id).zip(entries.iter().cloned());
+        self.sent.marks.published.extend(published);
         self.sent.marks.refused.append(&mut self.suspects);
-        self.sent.failure = None;
-        self.from += self.size;
-        self.size = self.events.len() - self.from;
+        if self.unanswered.is_empty() {
+            self.sent.failure = None;
+        }
+        self.unanswered_in_a_row = 0;
+        self.size = if self.is_careful {
+            self.left.len().min(self.size * 2)
+        } else {
+            self.left.len()
+        };
     }
 
     /// The broker refuses the part, which is one event.
     fn refused(&mut self, error: Error) {
-        let row = self.events.get(self.from).map(|event| event.id);
-        let refused = row.map(|row| (row, chain(&error)));
-        self.from += 1;
-        self.size = self.events.len() - self.from;
+        let refused = (self.left.remove(0).id, chain(&error));
+        self.size = self.left.len();
         if matches!(error.kind(), ErrorKind::Encode | ErrorKind::Refused) {
-            self.sent.marks.refused.extend(refused);
+            self.sent.marks.refused.push(refused);
         } else {
-            self.suspects.extend(refused);
+            self.suspects.push(refused);
             self.sent.failure = Some(error);
         }
-        if !self.suspects.is_empty() {
+        if self.is_careful || !self.suspects.is_empty() {
             // One more, to see whether it takes any.
             self.size = self.size.min(1);
         }
+    }
+
+    /// The broker does not answer for the part; says whether to go on with other aggregates.
+    fn unanswered(&mut self, error: Error) -> bool {
+        let reason = chain(&error);
+        self.sent.failure = Some(error);
+        self.unanswered_in_a_row += 1;
+        let Some(event) = self.left.first().copied().filter(|_| self.size == 1) else {
+            return false;
+        };
+        if !self.is_careful {
+            return false;
+        }
+        self.unanswered.push((event.id, reason));
+        let aggregate = event.envelope.metadata().aggregate_id;
+        self.left
+            .retain(|other| other.envelope.metadata().aggregate_id != aggregate);
+        self.size = self.left.len().min(1);
+        self.unanswered_in_a_row < UNANSWERED
+    }
+
+    /// Counts what was not answered for while others were.
+    fn end(mut self, doubts: &mut Doubts) -> Sent {
+        let strikes = mem::take(&mut doubts.strikes);
+        doubts.is_careful = self.sent.failure.as_ref().is_some_and(Error::is_transient);
+        if self.sent.marks.published.is_empty() {
+            // It is away.
+            return self.sent;
+        }
+        for (row, reason) in mem::take(&mut self.unanswered) {
+            let strikes = strikes.get(&row).copied().unwrap_or_default() + 1;
+            if strikes == STRIKES {
+                self.sent.marks.refused.push((row, reason));
+            } else {
+                doubts.strikes.insert(row, strikes);
+            }
+        }
+        self.sent
     }
 }
