@@ -106,6 +106,54 @@ async fn publishing_answers_the_ids_in_the_order_of_the_events() {
     assert_eq!(published.iter().collect::<Vec<_>>(), expected);
 }
 
+#[derive(Debug, Serialize, Deserialize, Event)]
+struct Noted {
+    text: String,
+}
+
+/// Else what is published again would stand behind later events of its aggregate.
+#[tokio::test]
+async fn a_shard_takes_all_of_what_is_sent_at_once_or_nothing() {
+    let server = RedisServer::start().await;
+    let stream = open(sharded(server.url())).await;
+    let text = "x".repeat(4_000);
+    let noted = |n: u32| {
+        let envelope = Envelope::new(&Noted { text: text.clone() }).unwrap();
+        envelope.with_aggregate_id(Uuid::from_u128(u128::from(n % 20)))
+    };
+    let sent: Vec<_> = (0..200).map(noted).collect();
+    let memory: String = server.run(&["INFO", "memory"]).await;
+    let (_, used) = memory.split_once("used_memory:").unwrap();
+    let used: u64 = used.lines().next().unwrap().trim().parse().unwrap();
+    let limit = (used + 400_000).to_string();
+    let _: String = server.run(&["CONFIG", "SET", "maxmemory", &limit]).await;
+
+    let error = stream.send(&sent).await.unwrap_err();
+    let mut lengths = Vec::new();
+    for shard in 0..SHARDS {
+        let key = shards().stream(shard);
+        let length: usize = server.run(&["XLEN", &key]).await;
+        lengths.push(length);
+    }
+    let _: String = server.run(&["CONFIG", "SET", "maxmemory", "0"]).await;
+
+    assert!(error.is_transient(), "{error:?}");
+    let expected = |shard| {
+        let events = sent.iter().map(|event| event.metadata().aggregate_id);
+        events.filter(|id| shards().of(*id) == shard).count()
+    };
+    for (shard, length) in (0..).zip(&lengths) {
+        assert!([0, expected(shard)].contains(length), "{lengths:?}");
+    }
+    let stored: usize = lengths.iter().sum();
+    assert!(stored < sent.len(), "{lengths:?}");
+    stream.send(&sent).await.unwrap();
+    assert_eq!(
+        read_entries(&stream, stored + 200).await.len(),
+        stored + 200
+    );
+}
+
 #[tokio::test]
 async fn a_reader_of_some_shards_publishes_to_all() {
     let server = RedisServer::start().await;

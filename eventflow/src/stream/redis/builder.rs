@@ -100,6 +100,10 @@ impl RedisStreamBuilder {
 
     /// Names the stream that is published to; a sharded one by its name without a shard. Default: the
     /// stream, if there is only one.
+    ///
+    /// The user needs `MULTI`, `XADD` and `EXEC`: of the events that are sent at once, 256 at most, a stream
+    /// or shard takes all or none, so that an aggregate's events stay in order also if they have to be
+    /// published again.
     pub fn publish_to(mut self, stream: impl Into<Arc<str>>) -> Self {
         self.streams.publish_to = Some(stream.into());
         self

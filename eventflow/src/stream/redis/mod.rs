@@ -7,6 +7,7 @@ mod builder;
 mod failure;
 mod maintenance;
 mod progress;
+mod publish;
 mod reader;
 mod reply;
 mod server;
@@ -31,9 +32,6 @@ use crate::{
     envelope::{Envelope, wire},
     error::{Error, ErrorKind, Result},
 };
-
-/// How many entries are published in one round trip.
-const PUBLISHED_AT_ONCE: usize = 256;
 
 /// Redis Streams, read as one consumer of a group, or published to.
 ///
@@ -259,27 +257,7 @@ impl Sink for RedisStream {
                 "with several streams, name the one to publish to with `publish_to`",
             )
         })?;
-        let entries = envelopes
-            .iter()
-            .map(|envelope| {
-                let fields = wire::write(envelope, self.inner.limits)?;
-                Ok((target.key_of(envelope), fields))
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let action = format!("publishing to stream `{}`", target.name());
-        let mut ids = Vec::with_capacity(entries.len());
-        for entries in entries.chunks(PUBLISHED_AT_ONCE) {
-            let mut commands = Pipeline::with_capacity(entries.len());
-            for (stream, fields) in entries {
-                commands.cmd("XADD").arg(&**stream).arg("*").arg(fields);
-            }
-            let given: Vec<String> = self.inner.server.run_all(&action, &commands).await?;
-            ids.extend(entries.iter().zip(given).map(|((stream, _), id)| EntryId {
-                stream: Arc::clone(stream),
-                id,
-            }));
-        }
-        Ok(ids)
+        publish::publish(&self.inner.server, target, envelopes, self.inner.limits).await
     }
 }
 
