@@ -39,7 +39,8 @@ use crate::error::{Error, Result};
 ///
 /// 1. Let every producer publish to the new stream, `orders.v2` with 32 shards. Its events wait there.
 /// 2. Let the consumers go on until every group has read and acknowledged all of the old one:
-///    `XINFO GROUPS` shows the group's last id and what is pending, for each shard.
+///    `XINFO GROUPS` shows the group's last id and what is pending, for each shard. What is acknowledged
+///    may still wait in the inbox: let that be handled too.
 /// 3. Let the consumers read the new stream. Their groups begin at its beginning.
 ///
 /// Where order does not matter, the consumers may read both streams from the first step on.
