@@ -5,7 +5,7 @@
 //! rows whose time has come. What is for this process waits in the `queue`; a `worker` takes a share of
 //! it and runs it as its route says, in a `unit` of work, `concurrent`ly, or `inline`. `recovery` runs
 //! rows of workers that died; `lease` keeps what this process holds, and `watchdog` sees what never
-//! yields; `retention` deletes what is done; `parked` releases what was left for this deploy. What a
+//! yields; `retention` deletes what is done; `maintenance` is the stream's; `parked` releases what was left for this deploy. What a
 //! [`ConsumerHandle`] shows of them is gathered in `vitals`.
 //!
 //! The states of a row are [`inbox`](crate::inbox)'s part, the choice of a handler
@@ -31,6 +31,7 @@ mod intake;
 mod lanes;
 mod late;
 mod lease;
+mod maintenance;
 mod optimism;
 mod outage;
 mod outcome;
@@ -288,6 +289,8 @@ fn spawn_loops<Src: Source, I: Inbox>(engine: &Arc<Engine<Src, I>>) -> JoinSet<(
     loops.spawn(alive(engine, "due", due::claim(shared(), feeder)));
     loops.spawn(alive(engine, "recovery", recovery::recover(shared())));
     loops.spawn(alive(engine, "retention", retention::purge(shared())));
+    let maintaining = maintenance::maintain(shared());
+    loops.spawn(alive(engine, "maintenance", maintaining));
     loops.spawn(alive(engine, "parked", parked::release(shared())));
     loops
 }

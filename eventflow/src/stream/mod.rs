@@ -6,6 +6,7 @@
 mod memory;
 #[cfg(feature = "redis")]
 mod redis;
+mod shards;
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,6 +20,7 @@ pub use self::memory::MemoryStream;
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 pub use self::redis::{RedisStream, RedisStreamBuilder};
+pub use self::shards::Shards;
 
 /// Names an entry: the stream and the id in it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -120,6 +122,20 @@ pub trait Source: Send + Sync + 'static {
         min_idle: Duration,
         count: usize,
     ) -> impl Future<Output = Result<Batch, Error>> + Send;
+
+    /// Does what the stream needs now and then beside reading; by default nothing.
+    ///
+    /// A consumer calls it about once a minute. Any number of nodes may: what one has done, the others
+    /// find done.
+    ///
+    /// # Errors
+    /// If the server cannot be reached or refuses. What was not done is done by a later call.
+    ///
+    /// # Cancel safety
+    /// May be dropped: each step is done or not.
+    fn maintain(&self) -> impl Future<Output = Result<(), Error>> + Send {
+        std::future::ready(Ok(()))
+    }
 }
 
 /// A stream that events are published to.
@@ -128,8 +144,8 @@ pub trait Sink: Send + Sync {
     ///
     /// # Errors
     /// If an envelope breaks a limit of the wire, or the server cannot be reached or refuses. Some
-    /// may have been published then, the first ones: none comes after one that was not. Publish the same
-    /// envelopes again, duplicates are dropped by their event ids.
+    /// may have been published then: of each aggregate the first ones, and none after one that was not.
+    /// Publish the same envelopes again, duplicates are dropped by their event ids.
     ///
     /// Of kind [`Encode`](ErrorKind::Encode) or [`Refused`](ErrorKind::Refused) if an envelope is to
     /// blame, and transient if the same call may succeed later: a [`Relay`](crate::outbox::Relay) makes a

@@ -12,6 +12,7 @@ mod leases;
 pub(crate) mod logs;
 mod loops;
 mod lost_leases;
+mod maintenance;
 mod settings;
 mod stopping;
 mod unknown;

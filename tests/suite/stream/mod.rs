@@ -1,8 +1,10 @@
 //! Streams: one conformance suite on every implementation, and what only a server can do.
 
 mod cases;
+mod maintenance;
 mod memory;
 mod redis;
+mod shards;
 
 use std::time::Duration;
 

@@ -66,7 +66,7 @@ impl Fixture for RedisFixture {
     }
 }
 
-async fn wait_until_read_waits(server: &RedisServer) {
+pub(super) async fn wait_until_read_waits(server: &RedisServer) {
     loop {
         let clients: String = server.run(&["INFO", "clients"]).await;
         if clients.contains("blocked_clients:1") {
@@ -76,13 +76,13 @@ async fn wait_until_read_waits(server: &RedisServer) {
     }
 }
 
-async fn open(builder: RedisStreamBuilder) -> RedisStream {
+pub(super) async fn open(builder: RedisStreamBuilder) -> RedisStream {
     let stream = builder.connect().await.unwrap();
     stream.open().await.unwrap();
     stream
 }
 
-fn orders(url: String) -> RedisStreamBuilder {
+pub(super) fn orders(url: String) -> RedisStreamBuilder {
     RedisStream::builder(url).stream("orders").group("billing")
 }
 

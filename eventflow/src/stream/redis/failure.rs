@@ -19,6 +19,8 @@ pub(super) enum Failure {
     Permission,
     /// A key holds something that is no stream.
     WrongType,
+    /// The server is a node of a cluster, and the keys are not all in one slot of it.
+    Cluster,
     /// The server's certificate is not trusted.
     Certificate,
     /// Anything else that does not pass by itself.
@@ -47,6 +49,7 @@ impl Failure {
             | ServerErrorKind::TryAgain => Self::Transient,
             ServerErrorKind::ExecAbort => Self::of_aborted(error),
             ServerErrorKind::NoPerm => Self::Permission,
+            ServerErrorKind::CrossSlot | ServerErrorKind::Moved => Self::Cluster,
             ServerErrorKind::ResponseError
                 if error.to_string().contains("max number of clients") =>
             {
@@ -105,6 +108,9 @@ impl Failure {
             Self::Permission => ": the user lacks a permission",
             Self::WrongType => {
                 ": a key holds something other than a stream; name another stream, or delete the key"
+            }
+            Self::Cluster => {
+                ": a Redis Cluster gives one reader the keys of one slot; connect to the node that holds it, and name the shard with `shards`"
             }
             Self::Certificate => ": its certificate is not one to trust",
             Self::NoGroup | Self::Transient | Self::Busy | Self::Permanent => "",

@@ -5,10 +5,13 @@
 
 mod builder;
 mod failure;
+mod maintenance;
 mod progress;
+mod publish;
 mod reader;
 mod reply;
 mod server;
+mod streams;
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
@@ -18,18 +21,17 @@ use tokio::sync::Mutex;
 pub use self::builder::RedisStreamBuilder;
 use self::{
     failure::Failure,
+    maintenance::Maintenance,
     reader::{Reader, millis},
     reply::START,
     server::Server,
+    streams::Target,
 };
 use super::{Batch, EntryId, Sink, Source};
 use crate::{
     envelope::{Envelope, wire},
     error::{Error, ErrorKind, Result},
 };
-
-/// How many entries are published in one round trip.
-const PUBLISHED_AT_ONCE: usize = 256;
 
 /// Redis Streams, read as one consumer of a group, or published to.
 ///
@@ -59,8 +61,9 @@ pub struct RedisStream {
 struct Inner {
     server: Arc<Server>,
     streams: Arc<[Arc<str>]>,
-    publish_to: Option<Arc<str>>,
+    publish_to: Option<Target>,
     reader: Option<Reader>,
+    maintenance: Maintenance,
     /// Per stream, where the walk for entries to claim goes on.
     claims: Mutex<Vec<String>>,
     limits: wire::Limits,
@@ -75,9 +78,10 @@ impl RedisStream {
     fn new(
         server: Server,
         streams: Arc<[Arc<str>]>,
-        publish_to: Option<Arc<str>>,
+        publish_to: Option<Target>,
         group: Option<String>,
         consumer: String,
+        maintenance: Maintenance,
         limits: wire::Limits,
     ) -> Self {
         let server = Arc::new(server);
@@ -90,6 +94,7 @@ impl RedisStream {
                 streams,
                 publish_to,
                 reader,
+                maintenance,
                 claims: Mutex::new(claims),
                 limits,
             }),
@@ -233,36 +238,26 @@ impl Source for RedisStream {
         batch.redelivered = !batch.is_empty();
         Ok(batch)
     }
+
+    async fn maintain(&self) -> Result<()> {
+        let Inner {
+            server,
+            streams,
+            maintenance,
+            ..
+        } = &*self.inner;
+        maintenance.run(server, self.reader()?, streams).await
+    }
 }
 
 impl Sink for RedisStream {
     async fn send(&self, envelopes: &[Envelope]) -> Result<Vec<EntryId>> {
-        let stream = self.inner.publish_to.as_ref().ok_or_else(|| {
+        let target = self.inner.publish_to.as_ref().ok_or_else(|| {
             Error::configuration(
                 "with several streams, name the one to publish to with `publish_to`",
             )
         })?;
-        let entries = envelopes
-            .iter()
-            .map(|envelope| wire::write(envelope, self.inner.limits))
-            .collect::<Result<Vec<_>>>()?;
-        let action = format!("publishing to stream `{stream}`");
-        let mut ids = Vec::with_capacity(entries.len());
-        for entries in entries.chunks(PUBLISHED_AT_ONCE) {
-            let mut commands = Pipeline::with_capacity(entries.len());
-            // All or none: else a server that is short of memory for a moment takes the last without
-            // the first.
-            commands.atomic();
-            for fields in entries {
-                commands.cmd("XADD").arg(&**stream).arg("*").arg(fields);
-            }
-            let given: Vec<String> = self.inner.server.run_all(&action, &commands).await?;
-            ids.extend(given.into_iter().map(|id| EntryId {
-                stream: Arc::clone(stream),
-                id,
-            }));
-        }
-        Ok(ids)
+        publish::publish(&self.inner.server, target, envelopes, self.inner.limits).await
     }
 }
 
