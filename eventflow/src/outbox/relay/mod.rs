@@ -209,6 +209,11 @@ impl<T: OutboxTable, K: Sink + 'static> Relay<T, K> {
     /// # }
     /// ```
     pub async fn drain(&self) -> Result<RelayReport> {
+        // It is large, and nothing beside what it waits for.
+        Box::pin(self.publish_what_is_due()).await
+    }
+
+    async fn publish_what_is_due(&self) -> Result<RelayReport> {
         let engine = &*self.engine;
         let before = engine.counters.report();
         engine.outbox.check_schema().await?;
