@@ -15,7 +15,6 @@ const EVENTS: u32 = 50_000;
 /// From Postgres to Redis, all that waits. The figure is printed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "it is for its figure, which is of use on a machine that does nothing else"]
-#[expect(clippy::print_stdout, reason = "the figure is for whoever asks")]
 async fn fifty_thousand_events_from_postgres_to_redis() {
     let (redis, fixture) = tokio::join!(RedisServer::start(), Postgres::start());
     let insert = format!(

@@ -39,12 +39,11 @@ async fn wake_for_each(
         // meanwhile.
         settings.committed.send_replace(());
         let heard = tokio::time::timeout(SILENCE, listener.try_recv()).await;
-        match heard {
-            Ok(notification) => drop(notification?),
-            Err(_) => {
-                let asked = sqlx::query("SELECT 1").execute(&mut listener);
-                answered(patience, asked).await?;
-            }
+        if let Ok(notification) = heard {
+            notification?;
+        } else {
+            let asked = sqlx::query("SELECT 1").execute(&mut listener);
+            answered(patience, asked).await?;
         }
     }
 }

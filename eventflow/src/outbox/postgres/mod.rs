@@ -89,7 +89,8 @@ impl PgOutbox {
         PgOutboxBuilder::url(url)
     }
 
-    /// Starts with a pool of the user's; a relay needs two connections of it.
+    /// Starts with a pool of the user's; a relay needs two connections of it, and opens one more beside it,
+    /// to listen.
     pub fn with_pool(pool: PgPool) -> PgOutboxBuilder {
         PgOutboxBuilder::pool(pool)
     }

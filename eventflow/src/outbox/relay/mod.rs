@@ -21,7 +21,9 @@
 //!   a lock between them, have no order; with a lock on the aggregate's row they have that of their
 //!   commits.
 //! - Delayed events are in no order with others. While both wait, each has half of a batch.
-//! - After a dead letter, its aggregate's next events go on.
+//! - After a dead letter, its aggregate's next events go on. Whether an event is to blame is seen by
+//!   whether the broker takes others (`sending`): one that does not say so is pending until there are
+//!   others.
 //!
 //! A server that has lost an entry it had answered for (a failover to a replica that lagged) is not asked
 //! again.
@@ -207,6 +209,11 @@ impl<T: OutboxTable, K: Sink + 'static> Relay<T, K> {
     /// # }
     /// ```
     pub async fn drain(&self) -> Result<RelayReport> {
+        // It is large, and nothing beside what it waits for.
+        Box::pin(self.publish_what_is_due()).await
+    }
+
+    async fn publish_what_is_due(&self) -> Result<RelayReport> {
         let engine = &*self.engine;
         let before = engine.counters.report();
         engine.outbox.check_schema().await?;

@@ -11,7 +11,7 @@ use crate::{
     stream::Sink,
 };
 
-/// How often in a row a broker that takes others must not answer for an event, sent alone.
+/// How often a broker that takes others must not answer for an event, sent alone.
 const STRIKES: u32 = 3;
 
 /// After so many in a row that it does not answer for, the broker is away.
@@ -44,7 +44,7 @@ pub(super) struct Doubts {
 /// An error that passes ends the batch, so that no event overtakes another. It may be an event's fault
 /// all the same: some servers close the connection on what is too large for them. So the next batch begins
 /// with single events. One that is not answered for is left out, with all of its aggregate, and is a dead
-/// letter when that has happened three times in a row while others were taken.
+/// letter when that has happened three times while others were taken.
 pub(super) async fn send<T, K: Sink>(
     engine: &Engine<T, K>,
     events: &[Pending],
@@ -169,18 +169,19 @@ impl<'e> Batch<'e> {
 
     /// Counts what was not answered for while others were.
     fn end(mut self, doubts: &mut Doubts) -> Sent {
-        let strikes = mem::take(&mut doubts.strikes);
         doubts.is_careful = self.sent.failure.as_ref().is_some_and(Error::is_transient);
-        if self.sent.marks.published.is_empty() {
-            // It is away.
-            return self.sent;
+        for (row, _) in &self.sent.marks.published {
+            doubts.strikes.remove(row);
         }
-        for (row, reason) in mem::take(&mut self.unanswered) {
-            let strikes = strikes.get(&row).copied().unwrap_or_default() + 1;
-            if strikes == STRIKES {
-                self.sent.marks.refused.push((row, reason));
-            } else {
-                doubts.strikes.insert(row, strikes);
+        // One that has taken nothing is away.
+        if !self.sent.marks.published.is_empty() {
+            for (row, reason) in mem::take(&mut self.unanswered) {
+                let strikes = doubts.strikes.entry(row).or_default();
+                *strikes += 1;
+                if *strikes == STRIKES {
+                    doubts.strikes.remove(&row);
+                    self.sent.marks.refused.push((row, reason));
+                }
             }
         }
         self.sent
