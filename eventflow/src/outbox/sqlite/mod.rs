@@ -36,7 +36,7 @@ type Statement = sqlx::query::Query<'static, Sqlite, SqliteArguments>;
 
 /// The outbox in a SQLite file.
 ///
-/// An inbox in the same file has it too, by [`SqliteInbox::outbox`](crate::SqliteInbox::outbox), with
+/// An inbox in the same file has it too, by [`Inbox::outbox`](crate::Inbox::outbox), with
 /// the one connection that writes. Cloning is cheap.
 ///
 /// # Examples
