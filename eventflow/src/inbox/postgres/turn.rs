@@ -273,8 +273,12 @@ pub(super) async fn pass(
     consumer: &str,
     settlements: &[Settlement],
 ) -> Result<bool, sqlx::Error> {
+    // One that is left for a later deploy lets those before it go on that were requeued.
     let ended = settlements.iter().filter(|settlement| {
-        matches!(settlement.status, Status::Processed | Status::DeadLetter)
+        matches!(
+            settlement.status,
+            Status::Processed | Status::DeadLetter | Status::Pending
+        )
     });
     let ended: Vec<Uuid> = ended.map(|settlement| settlement.lease.id).collect();
     if ended.is_empty() {

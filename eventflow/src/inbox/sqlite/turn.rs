@@ -285,7 +285,8 @@ pub(super) async fn pass(
         let rows = settlements.filter(|settlement| states.contains(&settlement.status));
         rows.map(|settlement| settlement.lease.id).collect()
     };
-    let ended = rows_as(&[Status::Processed, Status::DeadLetter]);
+    // One that is left for a later deploy lets those before it go on that were requeued.
+    let ended = rows_as(&[Status::Processed, Status::DeadLetter, Status::Pending]);
     let dead = rows_as(&[Status::DeadLetter]);
     pass_on(connection, statements, policy, consumer, &ended, &dead).await
 }

@@ -1,0 +1,1 @@
+//! Order per aggregate: consumers that keep it.
