@@ -107,9 +107,7 @@ async fn read_until_lost<Src, I>(
 }
 
 async fn release<Src, I: Inbox>(engine: &Engine<Src, I>, reading: &Reading) -> Result<()> {
-    let releasing = engine
-        .inbox
-        .release_reading(&engine.holder, &reading.lease);
+    let releasing = engine.inbox.release_reading(&engine.holder, &reading.lease);
     engine.vitals.database.ask(releasing).await
 }
 
@@ -197,7 +195,15 @@ impl<Src: Source, I: Inbox> Reader<'_, Src, I> {
             }
             self.portion.fit(&batch);
             if !batch.is_empty() {
-                take_in(engine, self.feeder, batch, intended, None, Some(self.reading)).await;
+                take_in(
+                    engine,
+                    self.feeder,
+                    batch,
+                    intended,
+                    None,
+                    Some(self.reading),
+                )
+                .await;
             }
         }
         Ok(())
@@ -214,7 +220,15 @@ impl<Src: Source, I: Inbox> Reader<'_, Src, I> {
             }
             self.portion.fit(&batch);
             engine.counters.claimed.add_len(batch.entries.len());
-            take_in(engine, self.feeder, batch, intended, None, Some(self.reading)).await;
+            take_in(
+                engine,
+                self.feeder,
+                batch,
+                intended,
+                None,
+                Some(self.reading),
+            )
+            .await;
         }
         Ok(())
     }

@@ -171,7 +171,10 @@ mod tests {
         assert_eq!(settings.name, "billing");
         assert_eq!(settings.unknown_events, UnknownEvents::DeadLetter);
         assert_eq!((settings.inline, settings.high_water_mark), (false, 10_000));
-        assert_eq!((settings.order, OrderPolicy::default()), (None, OrderPolicy::Block));
+        assert_eq!(
+            (settings.order, OrderPolicy::default()),
+            (None, OrderPolicy::Block)
+        );
         vec![
             ("name", "the stream's group".to_owned()),
             ("batch_size", settings.batch_size.to_string()),

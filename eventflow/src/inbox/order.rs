@@ -306,11 +306,7 @@ mod tests {
         let places: Vec<_> = placed.iter().map(|p| (p.position, p.wait)).collect();
         assert_eq!(
             places,
-            [
-                (0, Wait::Not),
-                (70_001, Wait::Parked),
-                (70_002, Wait::Turn)
-            ]
+            [(0, Wait::Not), (70_001, Wait::Parked), (70_002, Wait::Turn)]
         );
     }
 
@@ -323,6 +319,9 @@ mod tests {
         assert_ne!(of("a\" for \"b", "c"), of("c", "b\" for \"a"));
         assert_ne!(of("a", "b"), of("b", "a"));
         assert_eq!(ReaderLease::names(&"a".repeat(255), &[]), Some(Vec::new()));
-        assert_eq!(ReaderLease::names(&"a".repeat(255), &[Arc::from("b")]), None);
+        assert_eq!(
+            ReaderLease::names(&"a".repeat(255), &[Arc::from("b")]),
+            None
+        );
     }
 }

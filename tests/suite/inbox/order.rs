@@ -140,7 +140,9 @@ async fn a_reader_that_gives_up_is_followed_at_once(fixture: impl Fixture) {
 
     let next = inbox.acquire_reading(&two, &streams()).await.unwrap();
     assert!(next.is_some());
-    let late = inbox.insert_in_order(&one, &reader, vec![run(0, "1")]).await;
+    let late = inbox
+        .insert_in_order(&one, &reader, vec![run(0, "1")])
+        .await;
     assert!(late.unwrap().is_none());
 }
 
@@ -220,7 +222,10 @@ async fn a_turn_that_was_lost_past_the_inbox_is_passed_on(fixture: impl Fixture)
     fixture
         .change("DELETE FROM event_inbox WHERE event_id = '1'")
         .await;
-    assert_eq!(inbox.claim(&holder("b"), Due::Now, 9).await.unwrap().len(), 0);
+    assert_eq!(
+        inbox.claim(&holder("b"), Due::Now, 9).await.unwrap().len(),
+        0
+    );
 
     assert_eq!(inbox.pass_turns(CONSUMER).await.unwrap(), 1);
 
@@ -234,14 +239,24 @@ async fn rows_that_wait_are_due_where_no_order_is_kept(fixture: impl Fixture) {
     let inbox = ordered(fixture.inbox(), OrderPolicy::Block);
     three_in_order(&inbox).await;
     let plain = fixture.inbox();
-    assert_eq!(plain.claim(&holder("b"), Due::Later, 9).await.unwrap().len(), 0);
+    assert_eq!(
+        plain
+            .claim(&holder("b"), Due::Later, 9)
+            .await
+            .unwrap()
+            .len(),
+        0
+    );
     assert_eq!(plain.unpark(CONSUMER, None).await.unwrap(), 0);
     assert_eq!(plain.backlog(CONSUMER, 9).await.unwrap(), 0);
     assert_eq!(plain.next_due(CONSUMER).await.unwrap(), None);
 
     assert_eq!(plain.leave_order(CONSUMER).await.unwrap(), 2);
 
-    assert_eq!(plain.claim(&holder("b"), Due::Now, 9).await.unwrap().len(), 2);
+    assert_eq!(
+        plain.claim(&holder("b"), Due::Now, 9).await.unwrap().len(),
+        2
+    );
 }
 
 #[test]
@@ -428,9 +443,9 @@ impl Model {
                 State::Due | State::Failed | State::Runs(_)
             )
         });
-        let is_held = of_shelf.iter().any(|&row| {
-            row < next && matches!(self.rows[row].state, State::Left | State::Holds)
-        });
+        let is_held = of_shelf
+            .iter()
+            .any(|&row| row < next && matches!(self.rows[row].state, State::Left | State::Holds));
         if !may_another && !is_held {
             self.rows[next].state = State::Due;
         }
@@ -450,9 +465,8 @@ impl Model {
     }
 
     fn running(&self) -> Vec<usize> {
-        let running = (0..self.rows.len()).filter(|&row| {
-            matches!(self.rows[row].state, State::Runs(_))
-        });
+        let running =
+            (0..self.rows.len()).filter(|&row| matches!(self.rows[row].state, State::Runs(_)));
         running.collect()
     }
 
@@ -461,15 +475,14 @@ impl Model {
     fn holds(&self) -> Result<(), TestCaseError> {
         for shelf in 0..3 {
             let of_shelf = || self.rows.iter().filter(|row| row.shelf == shelf);
-            let may_run = |row: &&Row| {
-                matches!(row.state, State::Due | State::Failed | State::Runs(_))
-            };
+            let may_run =
+                |row: &&Row| matches!(row.state, State::Due | State::Failed | State::Runs(_));
             prop_assert!(of_shelf().filter(may_run).count() <= 1, "{self:?}");
             let waits = of_shelf().position(|row| row.state == State::Waits);
             if let Some(waits) = waits {
-                let is_held = of_shelf().take(waits).any(|row| {
-                    matches!(row.state, State::Left | State::Holds)
-                });
+                let is_held = of_shelf()
+                    .take(waits)
+                    .any(|row| matches!(row.state, State::Left | State::Holds));
                 prop_assert!(is_held || of_shelf().any(|row| may_run(&row)), "{self:?}");
             }
         }
@@ -562,15 +575,19 @@ async fn take(
         }
         Step::Claim(limit) => {
             let claimed = inbox.claim(&a, Due::Later, limit).await.unwrap();
-            let due = model.rows.iter().filter(|row| {
-                matches!(row.state, State::Due | State::Failed)
-            });
+            let due = model
+                .rows
+                .iter()
+                .filter(|row| matches!(row.state, State::Due | State::Failed));
             let most = usize::try_from(limit).unwrap();
             prop_assert_eq!(claimed.len(), due.count().min(most));
             for row in claimed {
                 let known = model.rows.iter_mut().find(|known| known.id == row.lease.id);
                 let known = known.unwrap();
-                prop_assert!(matches!(known.state, State::Due | State::Failed), "{known:?}");
+                prop_assert!(
+                    matches!(known.state, State::Due | State::Failed),
+                    "{known:?}"
+                );
                 known.state = State::Runs(row.lease.token);
             }
         }
@@ -638,7 +655,11 @@ async fn take(
                 }
             }
             for shelf in 0..3 {
-                if model.rows.iter().any(|row| row.shelf == shelf && ids.contains(&row.id)) {
+                if model
+                    .rows
+                    .iter()
+                    .any(|row| row.shelf == shelf && ids.contains(&row.id))
+                {
                     model.pass(shelf);
                 }
             }

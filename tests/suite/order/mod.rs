@@ -45,13 +45,18 @@ async fn open<D: Database>() -> Shop<D> {
 
 async fn publish<D: Database>(shop: &Shop<D>, events: impl IntoIterator<Item = (u32, u32)>) {
     let events = events.into_iter();
-    let envelopes: Vec<_> = events.map(|(aggregate, number)| event(aggregate, number)).collect();
+    let envelopes: Vec<_> = events
+        .map(|(aggregate, number)| event(aggregate, number))
+        .collect();
     shop.stream.send(&envelopes).await.unwrap();
 }
 
 /// The numbers of the events of each aggregate, in the order in which they were handled.
 async fn handled<D: Database>(shop: &Shop<D>) -> BTreeMap<u32, Vec<u32>> {
-    let names = shop.database.texts("SELECT name FROM effects ORDER BY rowid").await;
+    let names = shop
+        .database
+        .texts("SELECT name FROM effects ORDER BY rowid")
+        .await;
     let mut handled: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
     for name in names {
         let (aggregate, number) = name.split_once('/').unwrap();

@@ -178,11 +178,7 @@ impl Adoption<'_> {
     }
 
     /// Commits together: the columns, and the record that the adoption has begun.
-    async fn begin(
-        &self,
-        connection: &mut PgConnection,
-        indexes: &[Index],
-    ) -> Result<(), Error> {
+    async fn begin(&self, connection: &mut PgConnection, indexes: &[Index]) -> Result<(), Error> {
         let table = self.table;
         let failed = |error| unprepared(table, error);
         let owner = self.consumer.ok_or_else(|| owner_needed(table))?;

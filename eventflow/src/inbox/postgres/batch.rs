@@ -27,9 +27,8 @@ pub(super) fn arrivals(
     // Stable: of two entries with one id, the first enters.
     sorted.sort_by_key(|arrival| &arrival.envelope.metadata().event_id);
     let entering: Vec<_> = sorted.iter().map(|a| Entering::of(a, run_as)).collect();
-    let waits = |parameters: &mut Parameters| {
-        parameters.array(entering.iter().map(|row| row.is_parked))
-    };
+    let waits =
+        |parameters: &mut Parameters| parameters.array(entering.iter().map(|row| row.is_parked));
     columns(&sorted, &entering, waits, holder)
 }
 

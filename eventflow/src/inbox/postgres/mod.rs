@@ -48,8 +48,8 @@ use crate::{
     error::Error,
     fail_point,
     inbox::{
-        Arrival, Counts, DeadLetter, Demand, Due, Holder, Inbox, Insertion, Lease, Recovery,
-        Order, ReaderLease, Retention, Row, Settlement, Status, UnitLost, failed,
+        Arrival, Counts, DeadLetter, Demand, Due, Holder, Inbox, Insertion, Lease, Order,
+        ReaderLease, Recovery, Retention, Row, Settlement, Status, UnitLost, failed,
         record::{claimed, insertion, recovery},
         sealed::Sealed,
     },

@@ -109,9 +109,7 @@ impl PgInbox {
             let left = settings.run_together(&pool, async |connection| {
                 for (name, term) in reader.names.iter().zip(reader.terms) {
                     let leases = &settings.leases;
-                    leases
-                        .release(connection, name, &holder.name, term)
-                        .await?;
+                    leases.release(connection, name, &holder.name, term).await?;
                 }
                 Ok(())
             });
@@ -283,8 +281,8 @@ impl PgInbox {
                 });
                 let what = "waiting events could not be looked at";
                 let looked = looked.await;
-                let (aggregates, overdue) =
-                    looked.map_err(|error| failed(format!("{what} in {}", settings.table), error))?;
+                let (aggregates, overdue) = looked
+                    .map_err(|error| failed(format!("{what} in {}", settings.table), error))?;
                 let Some(&last) = aggregates.last() else {
                     return Ok::<_, Error>(passed);
                 };

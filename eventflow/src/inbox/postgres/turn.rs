@@ -111,23 +111,25 @@ const OF_ROWS: &str = "
 const NAMED: &str = "SELECT unnest($2::uuid[]) AS id";
 
 /// The rows whose turn it is: of each aggregate the first that waits, unless another may run, or one
-/// before it holds it up.
+/// before it holds it up. Asked for one by one: joined, all that waits might be read.
 const TURNS: &str = "
     SELECT head.id FROM aggregate CROSS JOIN LATERAL (
         SELECT inbox.id, inbox.position FROM {table} AS inbox
         WHERE inbox.consumer = $1 AND inbox.aggregate_id = aggregate.id
             AND {unfinished} AND {waits} = 1
         ORDER BY inbox.position LIMIT 1) AS head
-    WHERE NOT EXISTS (
-        SELECT FROM {table} AS inbox
+    WHERE (
+        SELECT TRUE FROM {table} AS inbox
         WHERE inbox.consumer = $1 AND inbox.aggregate_id = aggregate.id
             AND {unfinished} AND {waits} = 0
             AND (inbox.position < head.position
-                OR inbox.next_retry_at IS DISTINCT FROM 'infinity'))
-    AND NOT EXISTS (
-        SELECT FROM {table} AS inbox
+                OR inbox.next_retry_at IS DISTINCT FROM 'infinity')
+        LIMIT 1) IS NULL
+    AND (
+        SELECT TRUE FROM {table} AS inbox
         WHERE inbox.consumer = $1 AND inbox.aggregate_id = aggregate.id
-            AND {holds} AND inbox.position < head.position)";
+            AND {holds} AND inbox.position < head.position
+        LIMIT 1) IS NULL";
 
 /// `$1` consumer, `$2` the rows or the aggregates.
 const PASS: &str = "

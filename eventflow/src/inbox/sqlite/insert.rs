@@ -113,10 +113,7 @@ impl Insert<'_> {
     }
 
     /// A row's values for each arrival, none for the rows that are left, and the holder's.
-    #[expect(
-        single_use_lifetimes,
-        reason = "the compiler asks for a name here"
-    )]
+    #[expect(single_use_lifetimes, reason = "the compiler asks for a name here")]
     fn values<'p>(
         &self,
         insert: &InsertSql,

@@ -34,7 +34,14 @@ fn named(template: &str, table: &Identifier) -> String {
     let sql = template
         .replace("{table}", &table.to_string())
         .replace("{positions}", &positions);
-    let indexes = ["ix_due", "ix_lapsed", "ix_processed", "ix_dead", "ix_turn", "ix_held"];
+    let indexes = [
+        "ix_due",
+        "ix_lapsed",
+        "ix_processed",
+        "ix_dead",
+        "ix_turn",
+        "ix_held",
+    ];
     table.name_indexes(sql, &indexes)
 }
 

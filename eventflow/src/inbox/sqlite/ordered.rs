@@ -107,9 +107,7 @@ impl SqliteInbox {
             let left = database.together(what, async |connection| {
                 let leases = &database.leases;
                 for (name, term) in reader.names.iter().zip(reader.terms) {
-                    leases
-                        .release(connection, name, &holder.name, term)
-                        .await?;
+                    leases.release(connection, name, &holder.name, term).await?;
                 }
                 Ok(())
             });

@@ -38,9 +38,8 @@ pub(super) fn sql(template: &str, table: &Identifier) -> Sql {
 /// Writes the conditions of an order, on a table of a query that has a name, or on the only one. Spelled as
 /// the indexes do.
 fn of_rows(template: &str, mark: &str, name: &str) -> String {
-    let unfinished = format!(
-        "{name}position > 0 AND {name}status IN ('pending', 'processing', 'failed')"
-    );
+    let unfinished =
+        format!("{name}position > 0 AND {name}status IN ('pending', 'processing', 'failed')");
     let waits = format!("(CASE {name}next_retry_at WHEN {TURN} THEN 1 ELSE 0 END)");
     let holds = format!(
         "{name}position > 0 AND {name}status = 'dead_letter' AND {name}next_retry_at IS NULL"

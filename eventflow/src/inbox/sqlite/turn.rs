@@ -268,7 +268,10 @@ async fn look(
         number,
         known: known.into_iter().collect(),
         busy: uuids(&busy)?.into_iter().collect(),
-        held: heads.iter().map(head).collect::<Result<HashMap<_, _>, _>>()?,
+        held: heads
+            .iter()
+            .map(head)
+            .collect::<Result<HashMap<_, _>, _>>()?,
     })
 }
 
