@@ -303,9 +303,9 @@ mod tests {
 
         let placed = place(&arrivals, OrderPolicy::Block, standing);
 
-        let places: Vec<_> = placed.iter().map(|p| (p.position, p.wait)).collect();
+        let seen: Vec<_> = placed.iter().map(|p| (p.position, p.wait)).collect();
         assert_eq!(
-            places,
+            seen,
             [(0, Wait::Not), (70_001, Wait::Parked), (70_002, Wait::Turn)]
         );
     }

@@ -20,7 +20,7 @@ use futures_util::FutureExt;
 use uuid::Uuid;
 
 /// How long a condition may take to come true.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// The event with this number of an aggregate; its event id is `<aggregate>/<number>`.
 fn event(aggregate: u32, number: u32) -> Envelope {
@@ -120,10 +120,10 @@ fn at_times_failing<D: Database>(overlaps: &Overlaps) -> Script<D> {
 }
 
 /// Handlers that refuse the events whose ids these are, while the switch is on.
-fn refusing<D: Database>(refused: &'static [&'static str], switch: &Switch) -> Script<D> {
+fn refusing<D: Database>(event_ids: &'static [&'static str], switch: &Switch) -> Script<D> {
     let switch = switch.clone();
     Script::new().on_order(move |mut call| {
-        let refuses = switch.is_on() && refused.contains(&&*call.meta.event_id);
+        let refuses = switch.is_on() && event_ids.contains(&&*call.meta.event_id);
         async move {
             call.write().await?;
             if refuses {

@@ -44,6 +44,33 @@ async fn done(database: &PgPool) -> BTreeMap<String, Vec<u32>> {
     done
 }
 
+/// Kills a worker, stops one for longer than its leases last, or has one end, in turn.
+async fn disturb(number: u32, workers: &mut [Worker], config: &WorkerConfig) {
+    let victim = fastrand::usize(0..workers.len());
+    match number % 6 {
+        1 => {
+            workers[victim].kill();
+            workers[victim] = Worker::start(config);
+        }
+        3 => {
+            // For longer than its leases last, the reader's too if it is the one.
+            let reader = workers
+                .iter()
+                .position(|worker| worker.logs().contains("this process reads"));
+            let stopped = &mut workers[reader.unwrap_or(victim)];
+            stopped.signal(Signal::STOP);
+            tokio::time::sleep(Duration::from_millis(2_500)).await;
+            stopped.signal(Signal::CONT);
+        }
+        5 => {
+            workers[victim].signal(Signal::TERM);
+            workers[victim].exit().await;
+            workers[victim] = Worker::start(config);
+        }
+        _ => tokio::time::sleep(Duration::from_millis(50)).await,
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn order_is_kept_while_workers_are_killed_and_stopped() {
     let (redis, database) = (RedisServer::start().await, Database::create().await);
@@ -74,29 +101,7 @@ async fn order_is_kept_while_workers_are_killed_and_stopped() {
             .map(|aggregate| work(aggregate, number))
             .collect();
         stream.send(&envelopes).await.unwrap();
-        let victim = fastrand::usize(0..workers.len());
-        match number % 6 {
-            1 => {
-                workers[victim].kill();
-                workers[victim] = Worker::start(&config);
-            }
-            3 => {
-                // For longer than its leases last, the reader's too if it is the one.
-                let reader = workers
-                    .iter()
-                    .position(|worker| worker.logs().contains("this process reads"));
-                let stopped = &mut workers[reader.unwrap_or(victim)];
-                stopped.signal(Signal::STOP);
-                tokio::time::sleep(Duration::from_millis(2_500)).await;
-                stopped.signal(Signal::CONT);
-            }
-            5 => {
-                workers[victim].signal(Signal::TERM);
-                workers[victim].exit().await;
-                workers[victim] = Worker::start(&config);
-            }
-            _ => tokio::time::sleep(Duration::from_millis(50)).await,
-        }
+        disturb(number, &mut workers, &config).await;
     }
     let all = u64::from(AGGREGATES * EVENTS);
     eventflow_tests::eventually(Duration::from_mins(2), async || {

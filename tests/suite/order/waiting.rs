@@ -118,20 +118,20 @@ async fn a_backlog_that_waits_in_the_inbox_is_in_order<D: Database>() {
     assert!(overlaps.seen().is_empty());
 }
 
-fn claimer() -> Holder {
+fn another() -> Holder {
     Holder {
         consumer: GROUP.to_owned(),
-        name: "claimer".to_owned(),
+        name: "another".to_owned(),
         lease: Duration::from_mins(5),
     }
 }
 
 /// The time that claims take of which each finds one row.
 async fn time_of_claims(shop: &eventflow_tests::shop::Shop<Postgres<Owned>>) -> Duration {
-    let claimer = claimer();
+    let holder = another();
     let began = Instant::now();
     for _ in 0..200 {
-        let claimed = shop.inbox().claim(&claimer, Due::Now, 1).await.unwrap();
+        let claimed = shop.inbox().claim(&holder, Due::Now, 1).await.unwrap();
         assert_eq!(claimed.len(), 1);
     }
     began.elapsed()
@@ -169,9 +169,9 @@ async fn rows_that_wait_cost_a_claim_nothing() {
         policy: OrderPolicy::Block,
         passed: Arc::default(),
     });
-    let claimer = claimer();
+    let holder = another();
     while !inbox
-        .claim(&claimer, Due::Now, 1_000)
+        .claim(&holder, Due::Now, 1_000)
         .await
         .unwrap()
         .is_empty()
@@ -179,7 +179,7 @@ async fn rows_that_wait_cost_a_claim_nothing() {
     assert_eq!(inbox.pass_turns(GROUP).await.unwrap(), 1);
     let began = Instant::now();
     for _ in 0..50 {
-        let claimed = inbox.claim(&claimer, Due::Now, 9).await.unwrap();
+        let claimed = inbox.claim(&holder, Due::Now, 9).await.unwrap();
         assert_eq!(claimed.len(), 1);
         let settlement = Settlement {
             lease: claimed[0].lease,
@@ -188,7 +188,7 @@ async fn rows_that_wait_cost_a_claim_nothing() {
             delay: Duration::ZERO,
             error_message: None,
         };
-        inbox.settle(&claimer, &[settlement]).await.unwrap();
+        inbox.settle(&holder, &[settlement]).await.unwrap();
     }
     let passed = began.elapsed();
     println!("50 turns: {passed:?}");

@@ -77,12 +77,12 @@ pub(crate) async fn answered<T>(
 /// inside of it, where a statement does not commit by itself. A commit does, of whatever is open.
 async fn run_in_transaction<T>(
     connection: &mut PgConnection,
-    begin: &'static str,
+    opening: &'static str,
     statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
 ) -> Result<T, sqlx::Error> {
     const ABORTED: &str = "25P02";
 
-    let began = connection.begin_with(begin).await;
+    let began = connection.begin_with(opening).await;
     let mut transaction = began.map_err(|error| match code(&error).as_deref() {
         Some(ABORTED) => sqlx::Error::BeginFailed,
         _ => error,

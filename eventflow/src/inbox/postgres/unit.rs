@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use sqlx::{Connection as _, Executor as _, PgConnection, PgPool, Postgres, pool::PoolConnection};
+use tokio::sync::Notify;
 
 use super::{
     Settings, batch,
@@ -67,8 +68,8 @@ pub struct PgUnit {
     process: i32,
     guarded: bool,
     order: Option<Order>,
-    /// A turn was passed on, so that a row is due once this commits.
-    has_passed: bool,
+    /// Told once this commits: a turn was passed on, so that a row is due.
+    passed: Option<Arc<Notify>>,
     /// The savepoint of an attempt is set, and nothing was done since.
     is_at_savepoint: bool,
     /// Committed, and fit for the pool.
@@ -93,7 +94,7 @@ impl PgUnit {
             process: 0,
             guarded: settings.session.options,
             order,
-            has_passed: false,
+            passed: None,
             is_at_savepoint: false,
             finished: false,
         };
@@ -233,10 +234,12 @@ impl Unit for PgUnit {
             .await
             .and_then(|rows| settled(&rows))
             .map_err(failed)?;
-        if let Some(policy) = policy {
+        if let Some(Order { policy, passed }) = self.order.clone() {
             let (connection, consumer) = (&mut self.connection, &holder.consumer);
             let pass = turn::pass(connection, &self.statements, policy, consumer, settlements);
-            self.has_passed |= answered(self.patience, pass).await.map_err(failed)?;
+            if answered(self.patience, pass).await.map_err(failed)? {
+                self.passed = Some(passed);
+            }
         }
         Ok(held)
     }
@@ -279,8 +282,8 @@ impl Unit for PgUnit {
             .await
             .map_err(commit_failed)?;
         self.finished = true;
-        if let Some(order) = self.order.as_ref().filter(|_| self.has_passed) {
-            order.passed.notify_one();
+        if let Some(passed) = &self.passed {
+            passed.notify_one();
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use sqlx::{Connection as _, Sqlite, SqliteConnection, pool::PoolConnection};
+use tokio::sync::Notify;
 
 use super::{
     Statements,
@@ -32,8 +33,8 @@ pub struct SqliteUnit {
     statements: Arc<Statements>,
     guard: Arc<Guard>,
     order: Option<Order>,
-    /// A turn was passed on, so that a row is due once this commits.
-    has_passed: bool,
+    /// Told once this commits: a turn was passed on, so that a row is due.
+    passed: Option<Arc<Notify>>,
     /// The savepoint of an attempt is set, and nothing was done since.
     is_at_savepoint: bool,
     /// Committed, and fit for the pool.
@@ -64,7 +65,7 @@ impl SqliteUnit {
             statements,
             guard: Arc::default(),
             order,
-            has_passed: false,
+            passed: None,
             is_at_savepoint: false,
             finished: false,
         };
@@ -217,12 +218,13 @@ impl Unit for SqliteUnit {
         settlements: &[Settlement],
     ) -> Result<Vec<Lease>, UnitLost> {
         let held = self.next_states(holder, settlements).await?;
-        if let Some(policy) = self.order.as_ref().map(|order| order.policy) {
+        if let Some(Order { policy, passed }) = self.order.clone() {
             let (connection, consumer) = (&mut self.connection, &holder.consumer);
             let pass = turn::pass(connection, &self.statements, policy, consumer, settlements);
-            let passed = pass.await;
-            self.has_passed |=
-                passed.map_err(|error| lost("turns could not be passed on", error))?;
+            let has_passed = pass.await;
+            if has_passed.map_err(|error| lost("turns could not be passed on", error))? {
+                self.passed = Some(passed);
+            }
         }
         Ok(held)
     }
@@ -265,8 +267,8 @@ impl Unit for SqliteUnit {
             drop(handle);
             self.finished = true;
         }
-        if let Some(order) = self.order.as_ref().filter(|_| self.has_passed) {
-            order.passed.notify_one();
+        if let Some(passed) = &self.passed {
+            passed.notify_one();
         }
         Ok(())
     }
