@@ -116,6 +116,8 @@ pub mod inbox;
 pub mod layer;
 #[doc = include_str!("docs/modes.md")]
 pub mod modes {}
+#[doc = include_str!("docs/order.md")]
+pub mod order {}
 pub mod outbox;
 pub mod router;
 pub mod stream;

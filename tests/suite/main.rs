@@ -167,6 +167,7 @@ mod consumer;
 mod faults;
 mod inbox;
 mod modes;
+mod order;
 mod publishing;
 mod relay;
 mod service;

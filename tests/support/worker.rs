@@ -47,6 +47,8 @@ pub struct WorkerConfig {
     pub keep_processed: Duration,
     /// Leaves events of unknown types for a later deploy.
     pub leaves_unknown: bool,
+    /// Keeps the order per aggregate.
+    pub ordered: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,6 +102,7 @@ impl WorkerConfig {
             redis_timeout: Duration::from_secs(10),
             keep_processed: Duration::from_hours(7 * 24),
             leaves_unknown: false,
+            ordered: false,
         }
     }
 }

@@ -134,6 +134,11 @@ fn tune<Src: Source, I: Inbox, S>(
     } else {
         UnknownEvents::DeadLetter
     };
+    let builder = if config.ordered {
+        builder.ordered()
+    } else {
+        builder
+    };
     config
         .mode
         .set(builder)

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     delivery::Delivery,
     error::{BoxError, Result},
-    inbox::{Demand, Holder, Inbox, backoff::Backoff},
+    inbox::{Demand, Holder, Inbox, Order, OrderPolicy, backoff::Backoff},
     router::{Reply, Routes},
     stream::Source,
 };
@@ -122,6 +122,52 @@ where
     /// same. See [the modes](crate::modes).
     pub fn inline(mut self) -> Self {
         self.settings.inline = true;
+        self
+    }
+
+    /// Runs the events of an aggregate one at a time, in the order of their stream. Default: off; they run
+    /// side by side.
+    ///
+    /// Across all workers and processes: those of a consumer's name on one table. Different aggregates run
+    /// side by side, as without. What is kept, and at what cost, is told in [`order`](crate::order).
+    ///
+    /// Every process of the consumer has to be ordered: what one stores that is not, has no place among
+    /// the events of its aggregate. Entries that are inserted by the Python package have none either.
+    /// [`inline`](Self::inline) has no effect then.
+    ///
+    /// # Examples
+    /// ```
+    /// # #[cfg(all(feature = "macros", feature = "sqlite"))] {
+    /// use eventflow::{inbox::OrderPolicy, prelude::*};
+    /// # #[derive(Serialize, Deserialize, Event)]
+    /// # struct OrderPaid {}
+    /// # #[derive(EventSet)]
+    /// # enum OrderEvents { Paid(OrderPaid) }
+    /// # #[handler]
+    /// # async fn send_receipt(_event: OrderPaid) {}
+    /// # #[router(events = OrderEvents, handlers(send_receipt))]
+    /// # struct Orders;
+    ///
+    /// # async fn run(inbox: SqliteInbox, stream: MemoryStream) -> eventflow::Result<()> {
+    /// let consumer = Consumer::builder(stream, inbox, Orders::new(()))
+    ///     .ordered()
+    ///     .order_policy(OrderPolicy::Skip)
+    ///     .build()?;
+    /// # consumer.drain().await?;
+    /// # Ok(())
+    /// # }
+    /// # }
+    /// ```
+    pub fn ordered(mut self) -> Self {
+        self.settings.order.get_or_insert_default();
+        self
+    }
+
+    /// What becomes of the later events of an aggregate when one of its events is a dead letter. Default:
+    /// [`OrderPolicy::Block`]: they wait until it is requeued or discarded. Implies
+    /// [`ordered`](Self::ordered).
+    pub fn order_policy(mut self, policy: OrderPolicy) -> Self {
+        self.settings.order = Some(policy);
         self
     }
 
@@ -237,6 +283,14 @@ where
             connections: workers.saturating_add(CONNECTIONS_BESIDE_WORKERS),
             longest_handler: dispatcher.longest_handler(),
         })?;
+        let due_changed = Arc::new(Notify::new());
+        let inbox = match settings.order {
+            None => inbox,
+            Some(policy) => inbox.in_order(Order {
+                policy,
+                passed: Arc::clone(&due_changed),
+            }),
+        };
         let holder = Holder {
             consumer: settings.name.clone(),
             name: format!("{}-{}", std::process::id(), Uuid::now_v7()),
@@ -257,7 +311,7 @@ where
                 promised: Promised::default(),
                 counters: Arc::default(),
                 vitals,
-                due_changed: Notify::new(),
+                due_changed,
                 stopping: CancellationToken::new(),
                 cut: CancellationToken::new(),
             }),

@@ -1,6 +1,6 @@
 //! Handles everything that waits, and returns: for tests of services and for one-shot jobs.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
@@ -11,7 +11,9 @@ use super::{
     due::claim_batch,
     lanes::{acknowledge, entries_of, note_trimmed},
     late::acknowledge_all,
-    lease, recovery,
+    lease,
+    reader::Reading,
+    recovery,
     storing::{Storing, store},
     worker::{run, run_fresh},
 };
@@ -124,6 +126,9 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
     /// Handles one batch of the stream; `false` if there was none.
     async fn drain_entries(&self, seen: &mut Seen) -> Result<bool> {
         let engine = &self.engine;
+        if engine.settings.order.is_some() {
+            return self.drain_in_order(seen).await;
+        }
         let count = engine.settings.batch_size;
         let mut batch = engine.source.read(count, None).await?;
         if batch.is_empty() {
@@ -136,7 +141,7 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
         if batch == Batch::default() {
             return Ok(false);
         }
-        if engine.settings.inline && !batch.redelivered {
+        if engine.is_inline() && !batch.redelivered {
             let rows = run_fresh(engine, batch).await;
             acknowledge_all(engine).await;
             seen.failed_runs.extend(rows.into_iter().map(|id| (id, 0)));
@@ -152,6 +157,50 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
         seen.add(&rows);
         self.run_all(rows).await;
         Ok(true)
+    }
+
+    /// Handles one batch of the stream if no other process reads it; `false` if there was none.
+    async fn drain_in_order(&self, seen: &mut Seen) -> Result<bool> {
+        let engine = &self.engine;
+        let streams = engine.source.streams();
+        let leasing = engine.inbox.acquire_reading(&engine.holder, &streams);
+        let Some(lease) = leasing.await? else {
+            return Ok(false);
+        };
+        let reading = Reading::new(lease);
+        let stored = self.store_next(&reading).await;
+        let released = engine.inbox.release_reading(&engine.holder, &reading.lease);
+        released.await?;
+        let Some(rows) = stored? else {
+            return Ok(false);
+        };
+        seen.add(&rows);
+        self.run_all(rows).await;
+        Ok(true)
+    }
+
+    /// Stores the next entries of the stream, in order; `None` if there are none.
+    async fn store_next(&self, reading: &Reading) -> Result<Option<Vec<Row>>> {
+        let engine = &self.engine;
+        let count = engine.settings.batch_size;
+        // So that a claim begins with the first entry.
+        engine.source.open().await?;
+        if !engine.source.others_have_pending().await? {
+            // What it gives is pending from then on, and is claimed with what was before.
+            engine.source.read(count, None).await?;
+        }
+        let batch = engine.source.claim(Duration::ZERO, count).await?;
+        if batch.is_empty() {
+            return Ok(None);
+        }
+        note_trimmed(engine, &batch);
+        let entries = entries_of(&batch);
+        let storing = Storing::new(engine, &batch.entries, &Admission::Run);
+        let rows = store(engine, &mut storing.read_by(Some(reading))).await;
+        if rows.is_some() {
+            acknowledge(engine, &entries).await;
+        }
+        Ok(rows)
     }
 
     /// Handles one batch of waiting rows; `false` if there was none.

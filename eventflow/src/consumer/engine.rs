@@ -45,7 +45,7 @@ pub(super) struct Engine<Src, I: Inbox> {
     pub(super) counters: Arc<Counters>,
     pub(super) vitals: Arc<Vitals>,
     /// A row was scheduled that may be due before the next poll.
-    pub(super) due_changed: Notify,
+    pub(super) due_changed: Arc<Notify>,
     /// No more work is taken on.
     pub(super) stopping: CancellationToken,
     /// The grace period is over: running calls are cut.
@@ -56,6 +56,12 @@ impl<Src: Send + Sync + 'static, I: Inbox> Engine<Src, I> {
     /// How many workers share what waits: as many as have units that do not wait for each other.
     pub(super) fn sharing(&self) -> usize {
         self.settings.workers.min(self.inbox.units_at_once())
+    }
+
+    /// Whether new events run in the transaction that stores them. In order they cannot: an event would
+    /// not find out that the one before it has failed.
+    pub(super) fn is_inline(&self) -> bool {
+        self.settings.inline && self.settings.order.is_none()
     }
 
     /// A delivery without a transaction.

@@ -50,8 +50,8 @@ where
 }
 
 /// How many entries are asked for at once: the fewer, the larger they were.
-struct Portion {
-    entries: usize,
+pub(super) struct Portion {
+    pub(super) entries: usize,
     most: usize,
 }
 
@@ -59,14 +59,14 @@ impl Portion {
     /// How many bytes of entries a batch should have, unless a single entry has more.
     const BYTES: usize = 4 * 1024 * 1024;
 
-    const fn new(most: usize) -> Self {
+    pub(super) const fn new(most: usize) -> Self {
         Self {
             entries: most,
             most,
         }
     }
 
-    fn fit(&mut self, batch: &Batch) {
+    pub(super) fn fit(&mut self, batch: &Batch) {
         let bytes: usize = batch.entries.iter().map(Entry::bytes).sum();
         let average = bytes / batch.entries.len().max(1);
         let fitting = Self::BYTES / average.max(1);
@@ -76,7 +76,7 @@ impl Portion {
     }
 }
 
-async fn read_batch<Src: Source, I: Inbox>(
+pub(super) async fn read_batch<Src: Source, I: Inbox>(
     engine: &Engine<Src, I>,
     entries: usize,
 ) -> Result<Batch> {
@@ -122,12 +122,12 @@ where
             if batch.is_empty() {
                 break;
             }
-            take_in(&engine, &feeder, batch, intended, None).await;
+            take_in(&engine, &feeder, batch, intended, None, None).await;
         }
     }
 }
 
-async fn claim<Src: Source, I: Inbox>(
+pub(super) async fn claim<Src: Source, I: Inbox>(
     engine: &Engine<Src, I>,
     idle: Duration,
     entries: usize,

@@ -10,6 +10,7 @@ use super::{
     intake::Intended,
     outage::Outage,
     queue::Feeder,
+    reader::Reading,
     storing::{Storing, store},
 };
 use crate::{
@@ -60,7 +61,7 @@ impl Lanes {
         }
         let intended = match intended {
             // An entry that is delivered once more may have ended the process that ran it.
-            Intended::Run(room) if engine.settings.inline && !batch.redelivered => {
+            Intended::Run(room) if engine.is_inline() && !batch.redelivered => {
                 return feeder.fresh(room, batch);
             }
             intended => intended,
@@ -77,7 +78,7 @@ impl Lanes {
         };
         let (engine, feeder) = (Arc::clone(engine), feeder.clone());
         self.running.push_back(tokio::spawn(async move {
-            take_in(&engine, &feeder, batch, intended, Some(turn)).await;
+            take_in(&engine, &feeder, batch, intended, Some(turn), None).await;
         }));
     }
 
@@ -98,13 +99,15 @@ impl Lanes {
     }
 }
 
-/// Stores a batch, hands its rows to the workers when it is their `turn`, and acknowledges it.
+/// Stores a batch, hands its rows to the workers when it is their `turn`, and acknowledges it. `reading` is the
+/// right of the one reader of an ordered stream.
 pub(super) async fn take_in<Src, I>(
     engine: &Engine<Src, I>,
     feeder: &Feeder,
     batch: Batch,
     intended: Intended,
     turn: Option<Turn>,
+    reading: Option<&Reading>,
 ) where
     Src: Source,
     I: Inbox,
@@ -115,7 +118,7 @@ pub(super) async fn take_in<Src, I>(
     };
     note_trimmed(engine, &batch);
     let entries = entries_of(&batch);
-    let mut storing = Storing::new(engine, &batch.entries, &admission);
+    let mut storing = Storing::new(engine, &batch.entries, &admission).read_by(reading);
     let Some(rows) = store(engine, &mut storing).await else {
         return;
     };

@@ -1,7 +1,8 @@
 //! The consumer: takes events from a stream through the inbox to a service.
 //!
 //! Data flows one way. `ingest` reads the stream, as `intake` decides what new events are to become;
-//! `lanes` stores batches (`storing`) and acknowledges them (`late`, if that has to wait); `due` claims
+//! `lanes` stores batches (`storing`) and acknowledges them (`late`, if that has to wait); in order, one
+//! process reads (`reader`). `due` claims
 //! rows whose time has come. What is for this process waits in the `queue`; a `worker` takes a share of
 //! it and runs it as its route says, in a `unit` of work, `concurrent`ly, or `inline`. `recovery` runs
 //! rows of workers that died; `lease` keeps what this process holds, and `watchdog` sees what never
@@ -37,6 +38,7 @@ mod outage;
 mod outcome;
 mod parked;
 mod queue;
+mod reader;
 mod recovery;
 mod report;
 mod retention;
@@ -277,13 +279,15 @@ fn spawn_loops<Src: Source, I: Inbox>(engine: &Arc<Engine<Src, I>>) -> JoinSet<(
         let working = worker::work(shared(), Arc::clone(&queue));
         loops.spawn(alive(engine, "worker", working));
     }
-    let taking_over = ingest::take_over(shared(), feeder.clone());
-    loops.spawn(alive(
-        engine,
-        "read",
-        ingest::read(shared(), feeder.clone()),
-    ));
-    loops.spawn(alive(engine, "take over", taking_over));
+    if engine.settings.order.is_some() {
+        let reading = reader::read_alone(shared(), feeder.clone());
+        loops.spawn(alive(engine, "read", reading));
+    } else {
+        let reading = ingest::read(shared(), feeder.clone());
+        loops.spawn(alive(engine, "read", reading));
+        let taking_over = ingest::take_over(shared(), feeder.clone());
+        loops.spawn(alive(engine, "take over", taking_over));
+    }
     let late = late::acknowledge_late(shared());
     loops.spawn(alive(engine, "acknowledge", late));
     loops.spawn(alive(engine, "due", due::claim(shared(), feeder)));

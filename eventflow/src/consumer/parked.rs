@@ -1,5 +1,6 @@
-//! Releases rows that were left for a deploy that knows their type: when the consumer starts, and
-//! then as often as a lease lasts, since workers of the version before it may still leave more.
+//! Releases rows that were left for a deploy that knows their type, and rows whose turn nobody has passed
+//! on: when the consumer starts, and then as often as a lease lasts, since workers of the version before
+//! it may still leave more.
 
 use std::sync::Arc;
 
@@ -38,6 +39,17 @@ pub(super) async fn unpark<Src, I: Inbox>(engine: &Engine<Src, I>) -> Result<()>
         tracing::info!(
             rows = unparked,
             "rows that were left for this deploy are due now"
+        );
+        engine.due_changed.notify_one();
+    }
+    let due = match engine.settings.order {
+        None => engine.inbox.leave_order(consumer).await?,
+        Some(_) => engine.inbox.pass_turns(consumer).await?,
+    };
+    if due > 0 {
+        tracing::info!(
+            rows = due,
+            "rows that waited for events of their aggregates are due now"
         );
         engine.due_changed.notify_one();
     }

@@ -6,7 +6,7 @@ use crate::{
     delivery::DEFAULT_HANDLER_TIMEOUT,
     envelope::wire::Limits,
     error::{Error, Result},
-    inbox::{Retention, backoff::Backoff},
+    inbox::{OrderPolicy, Retention, backoff::Backoff},
 };
 
 /// Beyond any use, and within what clocks and databases can add to now.
@@ -39,6 +39,7 @@ pub(crate) struct Settings {
     pub(crate) block: Duration,
     pub(crate) workers: usize,
     pub(crate) inline: bool,
+    pub(crate) order: Option<OrderPolicy>,
     pub(crate) high_water_mark: u32,
     pub(crate) max_retries: i32,
     pub(crate) backoff: Backoff,
@@ -60,6 +61,7 @@ impl Settings {
             block: Duration::from_secs(2),
             workers: 4,
             inline: false,
+            order: None,
             high_water_mark: 10_000,
             max_retries: 3,
             backoff: Backoff::DEFAULT,
@@ -169,12 +171,18 @@ mod tests {
         assert_eq!(settings.name, "billing");
         assert_eq!(settings.unknown_events, UnknownEvents::DeadLetter);
         assert_eq!((settings.inline, settings.high_water_mark), (false, 10_000));
+        assert_eq!(
+            (settings.order, OrderPolicy::default()),
+            (None, OrderPolicy::Block)
+        );
         vec![
             ("name", "the stream's group".to_owned()),
             ("batch_size", settings.batch_size.to_string()),
             ("block", words(settings.block)),
             ("workers", settings.workers.to_string()),
             ("inline", "off".to_owned()),
+            ("ordered", "off".to_owned()),
+            ("order_policy", "block".to_owned()),
             ("high_water_mark", "10 000".to_owned()),
             ("max_retries", settings.max_retries.to_string()),
             (

@@ -11,6 +11,7 @@ use super::{
     arrival::{Content, Kind, admit, quarantine},
     engine::Engine,
     outage::Outage,
+    reader::Reading,
 };
 use crate::{
     error::{Error, ErrorKind, Result, chain},
@@ -81,6 +82,8 @@ pub(super) struct Storing<'b> {
     unanswered: bool,
     /// Duplicates that may be rows of an insert that was not answered.
     doubtful: Vec<Lease>,
+    /// The right to read, if the rows are to be in order.
+    reading: Option<&'b Reading>,
 }
 
 impl<'b> Storing<'b> {
@@ -110,7 +113,19 @@ impl<'b> Storing<'b> {
             rows: Vec::new(),
             unanswered: false,
             doubtful: Vec::new(),
+            reading: None,
         }
+    }
+
+    /// Has the rows stored in the order of the one reader.
+    pub(super) fn read_by(mut self, reading: Option<&'b Reading>) -> Self {
+        self.reading = reading;
+        self
+    }
+
+    fn is_lost(&self) -> bool {
+        self.reading
+            .is_some_and(|reading| reading.lost.is_cancelled())
     }
 
     /// Stores what is left; after an error, which is none of the entries', the call is to be repeated.
@@ -121,7 +136,7 @@ impl<'b> Storing<'b> {
     {
         while let Some(part) = self.parts.last_mut() {
             let arrivals = part.iter().map(Arriving::arrival).collect();
-            match insert(engine, arrivals).await {
+            match insert(engine, self.reading, arrivals).await {
                 Ok(insertion) => {
                     let stored = std::mem::take(part);
                     self.parts.pop();
@@ -144,7 +159,7 @@ impl<'b> Storing<'b> {
                 Err(error) => {
                     let mut kept = Vec::with_capacity(part.len());
                     for refused in part.iter() {
-                        let stored = store_refused(engine, refused, &error).await;
+                        let stored = store_refused(engine, self.reading, refused, &error).await;
                         self.unanswered |= stored.is_err();
                         kept.push(stored?);
                     }
@@ -244,7 +259,7 @@ impl<'b> Storing<'b> {
     }
 }
 
-/// Stores a batch, and gives its rows to run; `None` if the consumer stopped before the inbox took all
+/// Stores a batch, and gives its rows to run; `None` if the consumer stopped, or lost the right to read, before the inbox took all
 /// of it: the entries stay pending at the server.
 pub(super) async fn store<Src, I>(
     engine: &Engine<Src, I>,
@@ -256,6 +271,12 @@ where
 {
     let mut outage = Outage::new("storing a batch", &engine.vitals.database);
     while let Err(error) = storing.store(engine).await {
+        if storing.is_lost() {
+            tracing::warn!(error = chain(&error), "a batch is left to another process");
+            let stored = storing.rows.iter().map(|row| row.lease).collect();
+            engine.release(stored, Duration::ZERO).await;
+            return None;
+        }
         if !outage.wait_unless(&engine.stopping, &error).await {
             engine.hand_back(&storing.rows).await;
             return None;
@@ -286,13 +307,27 @@ fn parts_of(batch: Vec<Arriving<'_>>) -> Vec<Vec<Arriving<'_>>> {
 
 async fn insert<Src, I: Inbox>(
     engine: &Engine<Src, I>,
+    reading: Option<&Reading>,
     arrivals: Vec<Arrival>,
 ) -> Result<Insertion> {
     if arrivals.is_empty() {
         return Ok(Insertion::default());
     }
-    let inserting = engine.inbox.insert(&engine.holder, arrivals);
-    let insertion = engine.vitals.database.ask(inserting).await?;
+    let (inbox, holder, database) = (&engine.inbox, &engine.holder, &engine.vitals.database);
+    let insertion = match reading {
+        None => database.ask(inbox.insert(holder, arrivals)).await?,
+        Some(reading) => {
+            let inserting = inbox.insert_in_order(holder, &reading.lease, arrivals);
+            let inserted = database.ask(inserting).await?;
+            inserted.ok_or_else(|| {
+                reading.lost.cancel();
+                Error::new(
+                    ErrorKind::Inbox,
+                    "another process reads the stream by now, and stores its entries",
+                )
+            })?
+        }
+    };
     engine.vitals.note_commit();
     fail_point::reach(Point::AfterCommit).await?;
     Ok(insertion)
@@ -302,6 +337,7 @@ async fn insert<Src, I: Inbox>(
 /// letter with the bytes of its entry.
 async fn store_refused<'b, Src, I: Inbox>(
     engine: &Engine<Src, I>,
+    reading: Option<&Reading>,
     refused: &Arriving<'b>,
     refusal: &Error,
 ) -> Result<(Arriving<'b>, Insertion)> {
@@ -310,7 +346,7 @@ async fn store_refused<'b, Src, I: Inbox>(
     } = *refused;
     if let Content::Event(arrival) = &refused.content {
         let arrival = arrival.clone().with_payload_as_bytes();
-        match insert(engine, vec![arrival.clone()]).await {
+        match insert(engine, reading, vec![arrival.clone()]).await {
             Err(error) if error.kind() != ErrorKind::Refused => return Err(error),
             Err(_) => {}
             Ok(insertion) => {
@@ -331,7 +367,7 @@ async fn store_refused<'b, Src, I: Inbox>(
         row,
         content: Content::Malformed(reason),
     };
-    let insertion = insert(engine, vec![arriving.arrival()]).await?;
+    let insertion = insert(engine, reading, vec![arriving.arrival()]).await?;
     Ok((arriving, insertion))
 }
 

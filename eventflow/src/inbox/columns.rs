@@ -6,7 +6,7 @@ use super::{Admission, Arrival, Status};
 use crate::database::columns::{headers_of, storable};
 
 /// Every column that the statements of either database name.
-pub(crate) const COLUMNS: [&str; 24] = [
+pub(crate) const COLUMNS: [&str; 25] = [
     "id",
     "event_id",
     "stream_id",
@@ -31,6 +31,7 @@ pub(crate) const COLUMNS: [&str; 24] = [
     "locked_until",
     "lock_token",
     "recovering",
+    "position",
 ];
 
 /// The columns of an arrival that are not its event's own.

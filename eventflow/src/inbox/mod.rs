@@ -22,6 +22,7 @@
 pub mod backoff;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod columns;
+mod order;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
@@ -32,7 +33,7 @@ mod sqlite;
 mod transaction;
 mod unit;
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -43,7 +44,10 @@ pub use self::postgres::{PgInbox, PgInboxBuilder, PgUnit};
 #[cfg(feature = "sqlite")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use self::sqlite::{SqliteInbox, SqliteInboxBuilder, SqliteUnit};
-pub use self::unit::{LossKind, Unit, UnitLost};
+pub use self::{
+    order::{Order, OrderPolicy, ReaderLease},
+    unit::{LossKind, Unit, UnitLost},
+};
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 use crate::{database, error::ErrorKind};
 use crate::{
@@ -393,6 +397,50 @@ pub trait Inbox: sealed::Sealed + Clone + fmt::Debug + Send + Sync + 'static {
         settlements: &[Settlement],
     ) -> impl Future<Output = Result<Vec<Lease>, Error>> + Send;
 
+    /// The same inbox, which keeps the order of each aggregate's events: whoever settles an event passes
+    /// the turn on to the next one, in the same transaction.
+    #[must_use]
+    fn in_order(&self, order: Order) -> Self;
+
+    /// Takes the right to read streams for as long as a lease of the holder lasts; `None` if another
+    /// process has it for one of them.
+    fn acquire_reading(
+        &self,
+        holder: &Holder,
+        streams: &[Arc<str>],
+    ) -> impl Future<Output = Result<Option<ReaderLease>, Error>> + Send;
+
+    /// Extends the right to read; answers whether it was still the holder's.
+    fn extend_reading(
+        &self,
+        holder: &Holder,
+        reader: &ReaderLease,
+    ) -> impl Future<Output = Result<bool, Error>> + Send;
+
+    /// Gives up the right to read, for others to take at once.
+    fn release_reading(
+        &self,
+        holder: &Holder,
+        reader: &ReaderLease,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// As [`insert`](Self::insert), each event behind those of its aggregate: one that cannot run yet
+    /// waits for its turn. `None` if the right to read has gone to another process: nothing is stored.
+    fn insert_in_order(
+        &self,
+        holder: &Holder,
+        reader: &ReaderLease,
+        arrivals: Vec<Arrival>,
+    ) -> impl Future<Output = Result<Option<Insertion>, Error>> + Send;
+
+    /// Passes on the turns that nobody has: where rows were changed or deleted past the inbox, or by a
+    /// consumer that keeps no order. Answers how many rows are due by it.
+    fn pass_turns(&self, consumer: &str) -> impl Future<Output = Result<u64, Error>> + Send;
+
+    /// Makes all rows due that wait for their turn: for a consumer that keeps no order. Answers how
+    /// many.
+    fn leave_order(&self, consumer: &str) -> impl Future<Output = Result<u64, Error>> + Send;
+
     /// Opens a unit of work.
     fn begin(&self) -> impl Future<Output = Result<Self::Unit, UnitLost>> + Send;
 
@@ -454,6 +502,14 @@ pub trait Inbox: sealed::Sealed + Clone + fmt::Debug + Send + Sync + 'static {
         consumer: &str,
         ids: &[Uuid],
     ) -> impl Future<Output = Result<u64, Error>> + Send;
+}
+
+/// The error of a consumer whose name leaves no room for its streams' in that of a lease.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+fn name_too_long(consumer: &str) -> Error {
+    Error::configuration(format!(
+        "the names of consumer `{consumer}` and of a stream are too long together to keep order; give the consumer a shorter one with `name(…)`"
+    ))
 }
 
 /// The error of what the database refused, or could not be asked.

@@ -76,7 +76,15 @@ pub trait Source: Send + Sync + 'static {
     /// The group's name; also the inbox's `consumer` unless set.
     fn group(&self) -> &str;
 
-    /// Prepares the group on every stream, from the stream's beginning.
+    /// The names of the streams that it reads. Default: one with the group's name.
+    ///
+    /// A consumer in order is the only one of its group that reads them.
+    fn streams(&self) -> Vec<Arc<str>> {
+        vec![Arc::from(self.group())]
+    }
+
+    /// Prepares the group on every stream, from the stream's beginning, where the next
+    /// [`claim`](Self::claim) begins as well.
     ///
     /// # Errors
     /// If the server cannot be reached, refuses the credentials, or a key holds no stream.
@@ -135,6 +143,15 @@ pub trait Source: Send + Sync + 'static {
     /// May be dropped: each step is done or not.
     fn maintain(&self) -> impl Future<Output = Result<(), Error>> + Send {
         std::future::ready(Ok(()))
+    }
+
+    /// Whether other consumers of the group have entries pending. Default: they may, so that a consumer
+    /// in order claims what there is after each read.
+    ///
+    /// # Errors
+    /// If the server cannot be reached or refuses.
+    fn others_have_pending(&self) -> impl Future<Output = Result<bool, Error>> + Send {
+        std::future::ready(Ok(true))
     }
 }
 

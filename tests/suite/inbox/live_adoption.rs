@@ -122,8 +122,10 @@ impl Site {
             "event_inbox_pkey",
             "ix_event_inbox_dead",
             "ix_event_inbox_due",
+            "ix_event_inbox_held",
             "ix_event_inbox_lapsed",
             "ix_event_inbox_processed",
+            "ix_event_inbox_turn",
             "uq_event_inbox_event",
         ];
         assert_eq!(self.texts(indexes).await, all);
@@ -137,8 +139,8 @@ impl Site {
         let unique = "SELECT conname::text FROM pg_constraint
             WHERE conrelid = 'event_inbox'::regclass AND contype = 'u'";
         assert_eq!(self.texts(unique).await, ["uq_event_inbox_event"]);
-        let versions = "SELECT version::text FROM event_inbox_migrations";
-        assert_eq!(self.texts(versions).await, ["1"]);
+        let versions = "SELECT version::text FROM event_inbox_migrations ORDER BY 1";
+        assert_eq!(self.texts(versions).await, ["1", "2"]);
         let owners = "SELECT DISTINCT consumer::text FROM event_inbox";
         assert_eq!(self.texts(owners).await, [CONSUMER]);
     }
@@ -365,7 +367,7 @@ async fn a_users_pool_of_one_connection_is_enough() {
 
     let indexes = "SELECT count(*)::text FROM pg_index
         WHERE indrelid = 'shop.event_inbox'::regclass AND indisvalid";
-    assert_eq!(site.texts(indexes).await, ["6"]);
+    assert_eq!(site.texts(indexes).await, ["8"]);
     for limit in limits {
         let show = AssertSqlSafe(format!("SHOW {limit}"));
         let value: String = sqlx::query_scalar(show).fetch_one(&pool).await.unwrap();

@@ -24,7 +24,7 @@ async fn one_table_is_made(database: &Database) {
         .fetch_all(&mut connection)
         .await
         .unwrap();
-    assert_eq!(versions, [1]);
+    assert_eq!(versions, [2]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,6 +10,7 @@ mod locks;
 mod migrations;
 mod model;
 mod names;
+mod order;
 mod rows;
 mod schedule;
 mod units;

@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use sqlx::{Connection as _, PgConnection, PgPool};
+use sqlx::{Connection as _, PgConnection, PgPool, Postgres, pool::PoolConnection};
 
 use crate::database::error::code;
 
@@ -17,17 +17,36 @@ pub(crate) async fn run<T>(
     patience: Duration,
     statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
 ) -> Result<T, sqlx::Error> {
+    if is_users {
+        return run_together(pool, "BEGIN", patience, statement).await;
+    }
+    let mut connection = pool.acquire().await?;
+    let answer = answered(patience, statement(&mut connection)).await;
+    keep_or_close(connection, answer)
+}
+
+/// Begins a transaction whose statements see what was committed before each of them.
+pub(crate) const BEGIN_READ_COMMITTED: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+
+/// As [`run`], for statements that commit together.
+pub(crate) async fn run_together<T>(
+    pool: &PgPool,
+    begin: &'static str,
+    patience: Duration,
+    statements: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+) -> Result<T, sqlx::Error> {
+    let mut connection = pool.acquire().await?;
+    let running = run_in_transaction(&mut connection, begin, statements);
+    let answer = answered(patience, running).await;
+    keep_or_close(connection, answer)
+}
+
+fn keep_or_close<T>(
+    mut connection: PoolConnection<Postgres>,
+    answer: Result<T, sqlx::Error>,
+) -> Result<T, sqlx::Error> {
     const READ_ONLY: &str = "25006";
 
-    let mut connection = pool.acquire().await?;
-    let answer = answered(patience, async {
-        if is_users {
-            run_in_transaction(&mut connection, statement).await
-        } else {
-            statement(&mut connection).await
-        }
-    });
-    let answer = answer.await;
     if let Err(error) = &answer
         && (code(error).as_deref() == Some(READ_ONLY)
             || matches!(error, sqlx::Error::BeginFailed | sqlx::Error::Io(_)))
@@ -58,11 +77,12 @@ pub(crate) async fn answered<T>(
 /// inside of it, where a statement does not commit by itself. A commit does, of whatever is open.
 async fn run_in_transaction<T>(
     connection: &mut PgConnection,
+    opening: &'static str,
     statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
 ) -> Result<T, sqlx::Error> {
     const ABORTED: &str = "25P02";
 
-    let began = connection.begin().await;
+    let began = connection.begin_with(opening).await;
     let mut transaction = began.map_err(|error| match code(&error).as_deref() {
         Some(ABORTED) => sqlx::Error::BeginFailed,
         _ => error,

@@ -1,4 +1,4 @@
-//! Adopts a table of the Python package while its service goes on.
+//! Adopts a table of the Python package while its service goes on, and gives a table its order.
 //!
 //! Columns are added and constraints exchanged in two short transactions. Between them the indexes are
 //! built beside the table's writers, outside of any transaction; the history says that the adoption has
@@ -14,8 +14,8 @@ use sqlx::{
 use super::{
     check::check_owner,
     connection,
-    index::{Index, indexes},
-    migrate::{Found, VERSION, finish, found, named, unprepared},
+    index::{Index, indexes, order_indexes},
+    migrate::{Found, UNORDERED, VERSION, finish, found, named, order_sql, unprepared},
 };
 use crate::{
     database::{
@@ -36,13 +36,13 @@ const UNIQUE: &str = include_str!("../../../migrations/postgres/0001_adopt_uniqu
 /// How long a transaction waits for the table, and with it everyone who comes after.
 const PATIENCE: &str = "SET LOCAL lock_timeout = '1s'";
 
-/// Adopts the table. Answers whether it was still there to be adopted when the others were done.
+/// Takes the table one version further, unless the others have done so.
 pub(super) async fn adopt(
     pool: &PgPool,
     key: i64,
     table: &Table,
     consumer: Option<&str>,
-) -> Result<bool, Error> {
+) -> Result<(), Error> {
     // The lock is that of a transaction, and indexes are built outside of one. Its connection is not
     // one of the pool's, which may have no second.
     let options = PgConnectOptions::clone(&pool.connect_options());
@@ -53,11 +53,7 @@ pub(super) async fn adopt(
     let mut connection = connection(pool).await?;
     // Not back to the pool: what has the session's limits lifted.
     connection.close_on_drop();
-    let adoption = Adoption {
-        table,
-        consumer,
-        indexes: indexes(table),
-    };
+    let adoption = Adoption { table, consumer };
     let adopted = adoption.run(&mut connection, &mut lock).await;
     // For a pooler, whose session goes on.
     if let Err(error) = restore_limits(&mut connection).await {
@@ -71,7 +67,6 @@ pub(super) async fn adopt(
 struct Adoption<'a> {
     table: &'a Table,
     consumer: Option<&'a str>,
-    indexes: Vec<Index>,
 }
 
 /// What needs the table for itself.
@@ -79,6 +74,8 @@ struct Adoption<'a> {
 enum Step {
     Begin,
     End,
+    BeginOrder,
+    EndOrder,
 }
 
 impl Step {
@@ -86,6 +83,8 @@ impl Step {
         match self {
             Self::Begin => Found::Pythons,
             Self::End => Found::HalfAdopted,
+            Self::BeginOrder => Found::Unordered,
+            Self::EndOrder => Found::HalfOrdered,
         }
     }
 }
@@ -95,31 +94,37 @@ impl Adoption<'_> {
         &self,
         connection: &mut PgConnection,
         lock: &mut PgConnection,
-    ) -> Result<bool, Error> {
+    ) -> Result<(), Error> {
         let failed = |error| unprepared(self.table, error);
         let lifted = lift_limits(connection, Lifted::InSession).await;
         lifted.map_err(failed)?;
-        match found(connection, self.table).await? {
-            Found::Pythons => {
-                if !self.exclusively(connection, lock, Step::Begin).await? {
-                    return Ok(false);
-                }
+        let (begin, end, indexes) = match found(connection, self.table).await? {
+            Found::Pythons => (Some(Step::Begin), Step::End, indexes(self.table)),
+            Found::HalfAdopted => (None, Step::End, indexes(self.table)),
+            Found::Unordered => (
+                Some(Step::BeginOrder),
+                Step::EndOrder,
+                order_indexes(self.table),
+            ),
+            Found::HalfOrdered => (None, Step::EndOrder, order_indexes(self.table)),
+            Found::Nothing | Found::Unrecorded | Found::Recorded => return Ok(()),
+        };
+        if let Some(begin) = begin {
+            if !self.exclusively(connection, lock, begin, &indexes).await? {
+                return Ok(());
             }
-            Found::HalfAdopted => {
-                if let Some(consumer) = self.consumer {
-                    check_owner(connection, self.table, consumer).await?;
-                }
-            }
-            Found::Nothing | Found::Unrecorded | Found::Recorded => return Ok(false),
+        } else if let Some(consumer) = self.consumer {
+            check_owner(connection, self.table, consumer).await?;
         }
-        for index in &self.indexes {
+        for index in &indexes {
             // Who has lost the lock must not drop what another builds.
             lock.ping().await.map_err(failed)?;
             let built = index.build(connection, self.table).await;
             built.map_err(failed)?;
         }
         fail_point::reach(Point::InAdoption).await?;
-        self.exclusively(connection, lock, Step::End).await
+        self.exclusively(connection, lock, end, &indexes).await?;
+        Ok(())
     }
 
     /// Runs a short transaction that has the table for itself.
@@ -132,6 +137,7 @@ impl Adoption<'_> {
         connection: &mut PgConnection,
         lock: &mut PgConnection,
         step: Step,
+        indexes: &[Index],
     ) -> Result<bool, Error> {
         let table = self.table;
         let failed = |error| unprepared(table, error);
@@ -150,8 +156,10 @@ impl Adoption<'_> {
                 return Ok(false);
             }
             let done = match step {
-                Step::Begin => self.begin(&mut transaction).await,
+                Step::Begin => self.begin(&mut transaction, indexes).await,
                 Step::End => self.end(&mut transaction).await,
+                Step::BeginOrder => self.begin_order(&mut transaction, indexes).await,
+                Step::EndOrder => self.end_order(&mut transaction).await,
             };
             match done {
                 Ok(()) => return transaction.commit().await.map(|()| true).map_err(failed),
@@ -170,14 +178,11 @@ impl Adoption<'_> {
     }
 
     /// Commits together: the columns, and the record that the adoption has begun.
-    async fn begin(&self, connection: &mut PgConnection) -> Result<(), Error> {
+    async fn begin(&self, connection: &mut PgConnection, indexes: &[Index]) -> Result<(), Error> {
         let table = self.table;
         let failed = |error| unprepared(table, error);
         let owner = self.consumer.ok_or_else(|| owner_needed(table))?;
-        let taken = taken(connection, table, &self.indexes).await;
-        if let Some(name) = taken.map_err(failed)? {
-            return Err(name_taken(table, &name));
-        }
+        check_names(connection, table, indexes).await?;
         let owner = format!("'{}'", owner.replace('\'', "''"));
         // The owner's name comes last: nothing in it is a place for another name.
         let columns = named(COLUMNS, table).replace("{consumer}", &owner);
@@ -192,9 +197,51 @@ impl Adoption<'_> {
         let failed = |error| unprepared(self.table, error);
         let unique = AssertSqlSafe(named(UNIQUE, self.table));
         connection.execute(unique).await.map_err(failed)?;
-        let recorded = history::record(connection, self.table, VERSION).await;
+        let recorded = history::record(connection, self.table, UNORDERED).await;
         recorded.map_err(failed)?;
+        if let Some(consumer) = self.consumer {
+            check_owner(connection, self.table, consumer).await?;
+        }
+        fail_point::reach(Point::InMigration).await
+    }
+
+    /// Commits together: what an order needs but for the indexes, and the record of the version before.
+    async fn begin_order(
+        &self,
+        connection: &mut PgConnection,
+        indexes: &[Index],
+    ) -> Result<(), Error> {
+        let table = self.table;
+        let failed = |error| unprepared(table, error);
+        check_names(connection, table, indexes).await?;
+        let order = AssertSqlSafe(order_sql(table));
+        connection.execute(order).await.map_err(failed)?;
+        // A table that was made from `schema_sql()` may have none.
+        if history::version(connection, table).await.map_err(failed)? != Some(UNORDERED) {
+            let recorded = history::record(connection, table, UNORDERED).await;
+            recorded.map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Commits the record that the table has its order.
+    async fn end_order(&self, connection: &mut PgConnection) -> Result<(), Error> {
+        let recorded = history::record(connection, self.table, VERSION).await;
+        recorded.map_err(|error| unprepared(self.table, error))?;
         finish(connection, self.table, self.consumer).await
+    }
+}
+
+/// Checks that the indexes' names are free.
+async fn check_names(
+    connection: &mut PgConnection,
+    table: &Table,
+    indexes: &[Index],
+) -> Result<(), Error> {
+    let taken = taken(connection, table, indexes).await;
+    match taken.map_err(|error| unprepared(table, error))? {
+        Some(name) => Err(name_taken(table, &name)),
+        None => Ok(()),
     }
 }
 

@@ -7,7 +7,11 @@ use crate::{
         postgres::parameters::Parameters,
         sql::Sql,
     },
-    inbox::{Arrival, Holder, Lease, Settlement, Status, columns::Entering},
+    inbox::{
+        Arrival, Holder, Lease, OrderPolicy, Settlement, Status,
+        columns::Entering,
+        order::{Placed, Wait},
+    },
 };
 
 /// What the insert takes: the columns, then consumer, holder and lease. Those to run enter as `run_as`.
@@ -22,11 +26,39 @@ pub(super) fn arrivals(
     let mut sorted: Vec<&Arrival> = arrivals.iter().collect();
     // Stable: of two entries with one id, the first enters.
     sorted.sort_by_key(|arrival| &arrival.envelope.metadata().event_id);
-    let metadata = || sorted.iter().map(|arrival| arrival.envelope.metadata());
     let entering: Vec<_> = sorted.iter().map(|a| Entering::of(a, run_as)).collect();
+    let waits =
+        |parameters: &mut Parameters| parameters.array(entering.iter().map(|row| row.is_parked));
+    columns(&sorted, &entering, waits, holder)
+}
 
+/// As [`arrivals`], then the positions.
+pub(super) fn placed(placed: &[Placed], holder: &Holder) -> Result<Parameters, sqlx::Error> {
+    let mut sorted: Vec<&Placed> = placed.iter().collect();
+    sorted.sort_by_key(|placed| &placed.arrival.envelope.metadata().event_id);
+    let arrivals: Vec<_> = sorted.iter().map(|placed| &placed.arrival).collect();
+    let entering = arrivals.iter().map(|a| Entering::of(a, Status::Processing));
+    let waits = |parameters: &mut Parameters| {
+        parameters.array(sorted.iter().map(|placed| match placed.wait {
+            Wait::Not => 0_i16,
+            Wait::Parked => 1,
+            Wait::Turn => 2,
+        }))
+    };
+    let mut parameters = columns(&arrivals, &entering.collect::<Vec<_>>(), waits, holder)?;
+    parameters.array(sorted.iter().map(|placed| placed.position))?;
+    Ok(parameters)
+}
+
+fn columns(
+    arrivals: &[&Arrival],
+    entering: &[Entering<'_>],
+    waits: impl FnOnce(&mut Parameters) -> Result<(), sqlx::Error>,
+    holder: &Holder,
+) -> Result<Parameters, sqlx::Error> {
+    let metadata = || arrivals.iter().map(|arrival| arrival.envelope.metadata());
     let mut parameters = Parameters::default();
-    parameters.array(sorted.iter().map(|arrival| arrival.id))?;
+    parameters.array(arrivals.iter().map(|arrival| arrival.id))?;
     parameters.array(metadata().map(|event| event.event_id.as_str()))?;
     parameters.array(entering.iter().map(|row| row.stream_id))?;
     parameters.array(metadata().map(|event| event.event_type.as_str()))?;
@@ -35,15 +67,15 @@ pub(super) fn arrivals(
     parameters.array(metadata().map(|event| event.causation_id.as_deref()))?;
     parameters.array(metadata().map(|event| event.occurred_on))?;
     parameters.array(
-        sorted
+        arrivals
             .iter()
             .map(|arrival| arrival.envelope.payload().as_str()),
     )?;
     parameters.array(entering.iter().map(|row| row.headers.as_deref()))?;
-    parameters.array(sorted.iter().map(|arrival| arrival.raw.as_deref()))?;
+    parameters.array(arrivals.iter().map(|arrival| arrival.raw.as_deref()))?;
     parameters.array(entering.iter().map(|row| row.status.as_str()))?;
-    parameters.array(entering.iter().map(|row| row.is_parked))?;
-    parameters.array(sorted.iter().map(|arrival| arrival.max_retries))?;
+    waits(&mut parameters)?;
+    parameters.array(arrivals.iter().map(|arrival| arrival.max_retries))?;
     parameters.array(entering.iter().map(|row| row.error_message.as_deref()))?;
     parameters.value(holder.consumer.as_str())?;
     parameters.value(holder.name.as_str())?;
@@ -71,21 +103,40 @@ pub(super) fn leases(leases: &[Lease]) -> Result<Parameters, sqlx::Error> {
     Ok(parameters)
 }
 
-/// The statement that settles these rows, and what it takes.
+/// The statement that settles these rows, and what it takes. In order, it takes the lock as well.
 pub(super) fn settling<'s>(
     statements: &'s Statements,
+    order: Option<OrderPolicy>,
     settlements: &[Settlement],
     holder: &Holder,
 ) -> (&'s Sql, Result<Parameters, sqlx::Error>) {
     let mut states = settlements.iter().map(|settlement| settlement.status);
-    if states.all(|status| status == Status::Processed) {
+    let (sql, parameters) = if states.all(|status| status == Status::Processed) {
         let claims: Vec<Lease> = settlements
             .iter()
             .map(|settlement| settlement.lease)
             .collect();
-        return (&statements.settle_processed, leases(&claims));
+        let sql = match order {
+            None => &statements.settle_processed,
+            Some(_) => &statements.settle_processed_in_order,
+        };
+        (sql, leases(&claims))
+    } else {
+        let sql = match order {
+            None => &statements.settle,
+            Some(OrderPolicy::Skip) => &statements.settle_to_skip,
+            Some(OrderPolicy::Block | OrderPolicy::Park) => &statements.settle_in_order,
+        };
+        (sql, next_states(settlements, holder))
+    };
+    if order.is_none() {
+        return (sql, parameters);
     }
-    (&statements.settle, next_states(settlements, holder))
+    let with_consumer = parameters.and_then(|mut parameters| {
+        parameters.value(holder.consumer.as_str())?;
+        Ok(parameters)
+    });
+    (sql, with_consumer)
 }
 
 /// The claims, their next states, then holder and lease.

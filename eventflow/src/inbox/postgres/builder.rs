@@ -6,7 +6,10 @@ use sqlx::PgPool;
 
 use super::{PgInbox, Settings, migrate, sql::Statements};
 use crate::{
-    database::postgres::place::{Connected, Place},
+    database::postgres::{
+        lease::Leases,
+        place::{Connected, Place},
+    },
     error::{Error, ErrorKind},
 };
 
@@ -134,12 +137,14 @@ impl PgInboxBuilder {
             pool,
             settings: Arc::new(Settings {
                 statements: Arc::new(Statements::new(&table)),
+                leases: Leases::of(&table),
                 table,
                 consumer: self.consumer,
                 options,
                 session,
                 max_connections: self.max_connections,
             }),
+            order: None,
         })
     }
 }

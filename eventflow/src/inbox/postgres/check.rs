@@ -18,6 +18,16 @@ pub(super) async fn check(connection: &mut PgConnection, table: &Table) -> Resul
             format!("there is no table {table}; call `migrate()`, or apply `schema_sql()`"),
         ));
     }
+    let has_owner = there.iter().any(|column| column == "consumer");
+    if has_owner && is_unique_alone(connection, table).await? {
+        return Err(Error::new(
+            ErrorKind::Schema,
+            format!(
+                "table {table} takes an `event_id` once for all services: an adoption that is not done yet, which this process waits for; if none is under way, call `migrate()`, or drop the unique index on `event_id` alone"
+            ),
+        )
+        .transient(true));
+    }
     let missing = COLUMNS
         .into_iter()
         .find(|&column| !there.iter().any(|there| there == column));
@@ -28,15 +38,6 @@ pub(super) async fn check(connection: &mut PgConnection, table: &Table) -> Resul
                 "table {table} has no column `{column}`: it is the Python package's, or older than this version; call `migrate()`"
             ),
         ));
-    }
-    if is_unique_alone(connection, table).await? {
-        return Err(Error::new(
-            ErrorKind::Schema,
-            format!(
-                "table {table} takes an `event_id` once for all services: an adoption that is not done yet, which this process waits for; if none is under way, call `migrate()`, or drop the unique index on `event_id` alone"
-            ),
-        )
-        .transient(true));
     }
     if !stores_once(connection, table).await? {
         return Err(Error::new(

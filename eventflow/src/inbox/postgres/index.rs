@@ -2,7 +2,7 @@
 
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
-use super::migrate::{INDEXES, named};
+use super::migrate::{INDEXES, ORDER_INDEXES, named};
 use crate::database::postgres::{
     migration_lock::{BEGIN, Lifted, lift_limits},
     table::Table,
@@ -19,7 +19,16 @@ pub(super) struct Index {
 
 /// The indexes that an adopted table gets, the unique one first.
 pub(super) fn indexes(table: &Table) -> Vec<Index> {
-    let statements = named(&format!("{UNIQUE_INDEX}{INDEXES}"), table);
+    indexes_of(&format!("{UNIQUE_INDEX}{INDEXES}"), table)
+}
+
+/// The indexes of an order.
+pub(super) fn order_indexes(table: &Table) -> Vec<Index> {
+    indexes_of(ORDER_INDEXES, table)
+}
+
+fn indexes_of(template: &str, table: &Table) -> Vec<Index> {
+    let statements = named(template, table);
     let statements = statements.split(';').map(str::trim);
     let indexes = statements.filter_map(|statement| {
         Some(Index {

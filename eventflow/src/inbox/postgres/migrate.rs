@@ -1,4 +1,4 @@
-//! Creates the table, or finds that one of the Python package's is to be adopted.
+//! Creates the table, or finds one that is to be adopted from the Python package, or changed.
 
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection, PgPool};
 
@@ -8,26 +8,41 @@ use super::{
     failed,
 };
 use crate::{
-    database::postgres::{history, migration_lock, schema::create_schema, table::Table},
+    database::postgres::{history, lease, migration_lock, schema::create_schema, table::Table},
     error::Error,
     fail_point::{self, Point},
 };
 
 const INBOX: &str = include_str!("../../../migrations/postgres/0001_inbox.sql");
 pub(super) const INDEXES: &str = include_str!("../../../migrations/postgres/0001_indexes.sql");
+const ORDER: &str = include_str!("../../../migrations/postgres/0002_order.sql");
+pub(super) const ORDER_INDEXES: &str =
+    include_str!("../../../migrations/postgres/0002_indexes.sql");
+
+/// The version of a table without an order.
+pub(super) const UNORDERED: i32 = 1;
 
 /// The version that this crate's files lead to.
-pub(super) const VERSION: i32 = 1;
+pub(super) const VERSION: i32 = 2;
 
 /// The SQL that creates the table and its indexes.
 pub(super) fn schema_sql(table: &Table) -> String {
-    format!("{}\n{}", named(INBOX, table), named(INDEXES, table))
+    let [inbox, indexes, order_indexes] =
+        [INBOX, INDEXES, ORDER_INDEXES].map(|template| named(template, table));
+    let order = order_sql(table);
+    format!("{inbox}\n{indexes}\n{order}\n{order_indexes}")
+}
+
+/// The SQL that gives the table what an order needs, but for the indexes.
+pub(super) fn order_sql(table: &Table) -> String {
+    format!("{}{}", named(ORDER, table), lease::schema_sql(table))
 }
 
 /// Puts the names of the table and of its indexes and constraints in their places.
 pub(super) fn named(template: &str, table: &Table) -> String {
+    let template = template.replace("{positions}", &table.beside("positions"));
     table.named(
-        template,
+        &template,
         &[
             "uq_event",
             "ck_status",
@@ -35,6 +50,8 @@ pub(super) fn named(template: &str, table: &Table) -> String {
             "ix_lapsed",
             "ix_processed",
             "ix_dead",
+            "ix_turn",
+            "ix_held",
         ],
     )
 }
@@ -63,11 +80,10 @@ pub(super) async fn migrate(
                 record(&mut transaction, table).await?;
             }
             Found::Unrecorded => record(&mut transaction, table).await?,
-            Found::Pythons | Found::HalfAdopted => {
+            // One that is adopted is then without an order.
+            Found::Pythons | Found::HalfAdopted | Found::Unordered | Found::HalfOrdered => {
                 transaction.rollback().await.map_err(failed)?;
-                if adopt(pool, key, table, consumer).await? {
-                    return Ok(());
-                }
+                adopt(pool, key, table, consumer).await?;
                 continue;
             }
         }
@@ -85,6 +101,10 @@ pub(super) enum Found {
     Pythons,
     /// A table whose adoption was begun, by a process that is no more.
     HalfAdopted,
+    /// A table without an order.
+    Unordered,
+    /// A table that was being given its order, by a process that is no more.
+    HalfOrdered,
     /// A table that was made from `schema_sql()`.
     Unrecorded,
     /// A table of this version, or of a newer one.
@@ -98,11 +118,13 @@ pub(super) async fn found(connection: &mut PgConnection, table: &Table) -> Resul
         return Ok(Found::Recorded);
     }
     let there = columns(connection, table).await?;
-    let has_owner = there.iter().any(|column| column == "consumer");
+    let has = |name: &str| there.iter().any(|column| column == name);
     Ok(match version {
         _ if there.is_empty() => Found::Nothing,
-        _ if !has_owner => Found::Pythons,
-        Some(_) => Found::HalfAdopted,
+        _ if !has("consumer") => Found::Pythons,
+        Some(version) if version < UNORDERED => Found::HalfAdopted,
+        _ if !has("position") => Found::Unordered,
+        Some(_) => Found::HalfOrdered,
         None => Found::Unrecorded,
     })
 }

@@ -9,8 +9,10 @@ mod builder;
 mod check;
 mod index;
 mod migrate;
+mod ordered;
 mod row;
 mod sql;
+mod turn;
 mod unit;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -34,6 +36,7 @@ use crate::{
         identifier::Identifier,
         postgres::{
             connection::run,
+            lease::Leases,
             parameters::{Parameters, Statement},
             place::Connected,
             session::Session,
@@ -45,8 +48,8 @@ use crate::{
     error::Error,
     fail_point,
     inbox::{
-        Arrival, Counts, DeadLetter, Demand, Due, Holder, Inbox, Insertion, Lease, Recovery,
-        Retention, Row, Settlement, Status, UnitLost, failed,
+        Arrival, Counts, DeadLetter, Demand, Due, Holder, Inbox, Insertion, Lease, Order,
+        ReaderLease, Recovery, Retention, Row, Settlement, Status, UnitLost, failed,
         record::{claimed, insertion, recovery},
         sealed::Sealed,
     },
@@ -72,11 +75,13 @@ use crate::{
 pub struct PgInbox {
     pool: PgPool,
     settings: Arc<Settings>,
+    order: Option<Order>,
 }
 
 struct Settings {
     table: Table,
     statements: Arc<Statements>,
+    leases: Leases,
     /// Who owns the rows of an adopted table.
     consumer: Option<String>,
     /// How to open connections; none if the pool is the user's.
@@ -341,6 +346,9 @@ impl Inbox for PgInbox {
     }
 
     async fn recover(&self, holder: &Holder) -> Result<Recovery, Error> {
+        if let Some(order) = self.order.clone() {
+            return self.recover_in_order(holder, order).await;
+        }
         let statement = statement(&self.settings.statements.recover)
             .bind(holder.consumer.clone())
             .bind(holder.name.clone())
@@ -377,15 +385,62 @@ impl Inbox for PgInbox {
         holder: &Holder,
         settlements: &[Settlement],
     ) -> Result<Vec<Lease>, Error> {
-        let (sql, parameters) = batch::settling(&self.settings.statements, settlements, holder);
+        if let Some(order) = self.order.clone() {
+            return self.settle_in_order(holder, order, settlements).await;
+        }
+        let statements = &self.settings.statements;
+        let (sql, parameters) = batch::settling(statements, None, settlements, holder);
         let statement = self.batch(sql, parameters)?;
         let rows = self.rows("rows could not be settled", statement).await?;
         settled(&rows).map_err(|error| self.unreadable(error))
     }
 
+    fn in_order(&self, order: Order) -> Self {
+        Self {
+            order: Some(order),
+            ..self.clone()
+        }
+    }
+
+    async fn acquire_reading(
+        &self,
+        holder: &Holder,
+        streams: &[Arc<str>],
+    ) -> Result<Option<ReaderLease>, Error> {
+        self.take_reading(holder, streams).await
+    }
+
+    async fn extend_reading(&self, holder: &Holder, reader: &ReaderLease) -> Result<bool, Error> {
+        self.keep_reading(holder, reader).await
+    }
+
+    async fn release_reading(&self, holder: &Holder, reader: &ReaderLease) -> Result<(), Error> {
+        self.leave_reading(holder, reader).await
+    }
+
+    async fn insert_in_order(
+        &self,
+        holder: &Holder,
+        reader: &ReaderLease,
+        arrivals: Vec<Arrival>,
+    ) -> Result<Option<Insertion>, Error> {
+        self.store_in_order(holder, reader, arrivals).await
+    }
+
+    async fn pass_turns(&self, consumer: &str) -> Result<u64, Error> {
+        self.pass_overdue_turns(consumer).await
+    }
+
+    async fn leave_order(&self, consumer: &str) -> Result<u64, Error> {
+        let statement = statement(&self.settings.statements.turn.leave).bind(consumer.to_owned());
+        self.change("waiting events could not be made due", statement)
+            .await
+    }
+
     async fn begin(&self) -> Result<PgUnit, UnitLost> {
         let (pool, settings) = (self.pool.clone(), Arc::clone(&self.settings));
-        uncut(async move { PgUnit::begin(pool, &settings).await }).await
+        let order = self.order.clone();
+        uncut(async move { PgUnit::begin(pool, &settings, order).await }).await
     }
 
     async fn backlog(&self, consumer: &str, limit: u32) -> Result<u64, Error> {
@@ -415,7 +470,7 @@ impl Inbox for PgInbox {
         let statement = statement(&self.settings.statements.unpark)
             .bind(consumer.to_owned())
             .bind(event_types.map(owned));
-        self.change("parked events could not be made due", statement)
+        self.change_in_order("parked events could not be made due", consumer, statement)
             .await
     }
 
@@ -465,7 +520,7 @@ impl Inbox for PgInbox {
         let statement = statement(&self.settings.statements.requeue)
             .bind(consumer.to_owned())
             .bind(ids.to_vec());
-        self.change("dead letters could not be requeued", statement)
+        self.change_in_order("dead letters could not be requeued", consumer, statement)
             .await
     }
 
@@ -473,7 +528,7 @@ impl Inbox for PgInbox {
         let statement = statement(&self.settings.statements.discard)
             .bind(consumer.to_owned())
             .bind(ids.to_vec());
-        self.change("dead letters could not be deleted", statement)
+        self.change_in_order("dead letters could not be deleted", consumer, statement)
             .await
     }
 }

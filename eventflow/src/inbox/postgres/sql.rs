@@ -4,6 +4,7 @@
 //! index can stop. They get `{now}`, the clock as it is when the row is written, so that no lease
 //! begins before its row was found.
 
+use super::turn::{TURN, TurnStatements};
 use crate::{
     database::{postgres::table::Table, sql::Sql},
     envelope::wire::MALFORMED,
@@ -28,10 +29,23 @@ fn by_id(claims: &str) -> String {
 const SPENT: &str =
     "inbox.recovering AND inbox.max_retries > 0 AND inbox.retry_count + 1 >= inbox.max_retries";
 
+/// An event with a place that is not done. Spelled as the index does, and so are the next two.
+const UNFINISHED: &str =
+    "inbox.position > 0 AND inbox.status IN ('pending', 'processing', 'failed')";
+
+/// Whether a row waits for its turn: 1 or 0.
+const WAITS: &str = "(CASE inbox.next_retry_at WHEN {turn} THEN 1 ELSE 0 END)";
+
+/// A dead letter that holds up the events behind it.
+const HOLDS: &str =
+    "inbox.position > 0 AND inbox.status = 'dead_letter' AND inbox.next_retry_at IS NULL";
+
 /// Writes a statement for a table.
-fn sql(template: &str, table: &Table) -> Sql {
+pub(super) fn sql(template: &str, table: &Table) -> Sql {
     let text = template
         .replace("{table}", &table.to_string())
+        .replace("{leases}", &table.beside("leases"))
+        .replace("{positions}", &table.beside("positions"))
         .replace("{columns}", COLUMNS)
         .replace("{now}", "clock_timestamp()")
         .replace("{sent}", "statement_timestamp()")
@@ -41,6 +55,11 @@ fn sql(template: &str, table: &Table) -> Sql {
         .replace("{by_id:settled}", &by_id("settled"))
         .replace("{status}", STATUS_OF_CLAIMED)
         .replace("{spent}", SPENT)
+        .replace("{unfinished}", UNFINISHED)
+        .replace("{waits}", WAITS)
+        .replace("{holds}", HOLDS)
+        .replace("{its_turn}", "CASE WHEN inbox.position > 0 THEN {turn} END")
+        .replace("{turn}", TURN)
         .replace("{malformed}", MALFORMED);
     Sql::new(text)
 }
@@ -49,14 +68,22 @@ fn sql(template: &str, table: &Table) -> Sql {
 #[derive(Debug)]
 pub(super) struct Statements {
     pub(super) insert: Sql,
+    pub(super) insert_in_order: Sql,
+    pub(super) turn: TurnStatements,
     pub(super) claim_now: Sql,
     pub(super) claim_later: Sql,
     pub(super) recover: Sql,
+    /// As `recover`, where a dead letter holds nobody up.
+    pub(super) recover_to_skip: Sql,
     pub(super) extend: Sql,
     pub(super) release: Sql,
     pub(super) settle: Sql,
     pub(super) amend: Sql,
     pub(super) settle_processed: Sql,
+    pub(super) settle_in_order: Sql,
+    /// As `settle_in_order`, where a dead letter holds nobody up.
+    pub(super) settle_to_skip: Sql,
+    pub(super) settle_processed_in_order: Sql,
     pub(super) backlog: Sql,
     pub(super) next_due: Sql,
     pub(super) next_lapse: Sql,
@@ -73,17 +100,31 @@ impl Statements {
     pub(super) fn new(table: &Table) -> Self {
         let sql = |template: &str| sql(template, table);
         let claim = |horizon: &str| sql(&CLAIM.replace("{horizon}", horizon));
-        let settle = |from: &str| sql(&SETTLE.replace("{from}", from));
+        let settle = |from: &str, dead: &str, locked: &str| {
+            sql(&SETTLE
+                .replace("{from}", from)
+                .replace("{dead}", dead)
+                .replace("{locked}", locked))
+        };
+        let settle_processed = |locked: &str| sql(&SETTLE_PROCESSED.replace("{locked}", locked));
+        let recover = |dead: &str| sql(&RECOVER.replace("{dead}", dead));
+        let locked = |consumer: &str| LOCKED.replace("{consumer}", consumer);
         Self {
-            insert: sql(INSERT),
+            insert: sql(&insert(&UNORDERED)),
+            insert_in_order: sql(&insert(&ORDERED)),
+            turn: TurnStatements::new(table),
             claim_now: claim("<= {sent}"),
-            claim_later: claim("< 'infinity'"),
-            recover: sql(RECOVER),
+            claim_later: claim("< {turn}"),
+            recover: recover("NULL"),
+            recover_to_skip: recover("TIMESTAMPTZ 'infinity'"),
             extend: sql(EXTEND),
             release: sql(RELEASE),
-            settle: settle("'processing'"),
-            amend: settle("'processed'"),
-            settle_processed: sql(SETTLE_PROCESSED),
+            settle: settle("'processing'", "NULL", ""),
+            amend: settle("'processed'", "NULL", ""),
+            settle_processed: settle_processed(""),
+            settle_in_order: settle("'processing'", "NULL", &locked("$9")),
+            settle_to_skip: settle("'processing'", "TIMESTAMPTZ 'infinity'", &locked("$9")),
+            settle_processed_in_order: settle_processed(&locked("$3")),
             backlog: sql(BACKLOG),
             next_due: sql(NEXT_DUE),
             next_lapse: sql(NEXT_LAPSE),
@@ -97,7 +138,38 @@ impl Statements {
     }
 }
 
-/// `$1` to `$15` the arrivals, an array for each column, `$16` consumer, `$17` holder, `$18` lease.
+/// In which an insert in order differs.
+struct Places {
+    waits_of: &'static str,
+    wait: &'static str,
+    positions_of: &'static str,
+    column: &'static str,
+}
+
+const UNORDERED: Places = Places {
+    waits_of: "$13::boolean[]",
+    wait: "CASE WHEN wait THEN TIMESTAMPTZ 'infinity' END",
+    positions_of: "",
+    column: "",
+};
+
+const ORDERED: Places = Places {
+    waits_of: "$13::smallint[]",
+    wait: "CASE wait WHEN 1 THEN TIMESTAMPTZ 'infinity' WHEN 2 THEN {turn} END",
+    positions_of: ", $19::bigint[]",
+    column: ", position",
+};
+
+fn insert(places: &Places) -> String {
+    INSERT
+        .replace("{waits_of}", places.waits_of)
+        .replace("{wait}", places.wait)
+        .replace("{positions_of}", places.positions_of)
+        .replace("{column}", places.column)
+}
+
+/// `$1` to `$15` the arrivals, an array for each column, `$16` consumer, `$17` holder, `$18` lease; in
+/// order, `$19` their positions.
 ///
 /// All rows of a batch have one time, so that their own ids keep the order in which they were read.
 /// What comes back is what JSONB has made of the payload: a fresh event is decoded from the same bytes as
@@ -107,24 +179,24 @@ const INSERT: &str = "
         id, event_id, stream_id, event_type, aggregate_id, correlation_id, causation_id,
         occurred_on, payload, headers, raw, status, max_retries, error_message,
         consumer, received_at, processed_at, next_retry_at, last_error_at,
-        locked_by, locked_until, lock_token)
+        locked_by, locked_until, lock_token{column})
     SELECT
         id, event_id, stream_id, event_type, aggregate_id, correlation_id, causation_id,
         occurred_on, payload::jsonb, headers::jsonb, raw, status, max_retries, error_message,
         $16, statement_timestamp(),
         CASE status WHEN 'processed' THEN statement_timestamp() END,
-        CASE WHEN is_parked THEN TIMESTAMPTZ 'infinity' END,
+        {wait},
         CASE status WHEN 'dead_letter' THEN statement_timestamp() END,
         CASE status WHEN 'processing' THEN $17 END,
         CASE status WHEN 'processing'
             THEN statement_timestamp() + $18 * INTERVAL '1 microsecond' END,
-        CASE WHEN status IN ('processing', 'processed') THEN 1 ELSE 0 END
+        CASE WHEN status IN ('processing', 'processed') THEN 1 ELSE 0 END{column}
     FROM unnest(
         $1::uuid[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::text[], $7::text[],
-        $8::timestamptz[], $9::text[], $10::text[], $11::bytea[], $12::text[], $13::boolean[],
-        $14::integer[], $15::text[]) AS arrival(
+        $8::timestamptz[], $9::text[], $10::text[], $11::bytea[], $12::text[], {waits_of},
+        $14::integer[], $15::text[]{positions_of}) AS arrival(
         id, event_id, stream_id, event_type, aggregate_id, correlation_id, causation_id,
-        occurred_on, payload, headers, raw, status, is_parked, max_retries, error_message)
+        occurred_on, payload, headers, raw, status, wait, max_retries, error_message{column})
     ON CONFLICT (consumer, event_id) DO NOTHING
     RETURNING inbox.id, inbox.payload)
     SELECT array_agg(id), array_agg(payload::text) FROM entered";
@@ -157,7 +229,7 @@ const RECOVER: &str = "
         locked_until = CASE WHEN {spent}
             THEN NULL ELSE {now} + $3 * INTERVAL '1 microsecond' END,
         recovering = NOT ({spent}),
-        next_retry_at = CASE WHEN {spent} THEN NULL ELSE inbox.next_retry_at END,
+        next_retry_at = CASE WHEN {spent} THEN {dead} ELSE inbox.next_retry_at END,
         error_message = CASE WHEN inbox.recovering
             THEN 'crash_loop: the process that ran the event alone ended without an answer'
             ELSE inbox.error_message END,
@@ -203,6 +275,11 @@ const RELEASE: &str = "
         locked_by = NULL, locked_until = NULL, recovering = FALSE
     FROM owned WHERE inbox.id = owned.id";
 
+/// Takes the lock of a consumer's order, together with others. See [`turn`](super::turn).
+const LOCKED: &str = ",
+        (SELECT TRUE FROM pg_advisory_xact_lock_shared(
+            hashtextextended({consumer}, '{table}'::regclass::oid::bigint)))";
+
 /// `$1` and `$2` the claims: the rows are done. Locking them first, in one order, would cost a quarter
 /// more. Only a release of the same claims could wait for some of them too; it is repeated.
 const SETTLE_PROCESSED: &str = "
@@ -213,7 +290,7 @@ const SETTLE_PROCESSED: &str = "
     WHERE inbox.id = settled.id AND inbox.lock_token = settled.token AND {by_id:settled}
         AND {status} = 'processing'
     RETURNING inbox.id, inbox.lock_token)
-    SELECT array_agg(id), array_agg(lock_token) FROM done";
+    SELECT array_agg(id), array_agg(lock_token){locked} FROM done";
 
 /// `$1` to `$6` the settlements, an array for each column, `$7` holder, `$8` lease.
 const SETTLE: &str = "
@@ -231,7 +308,8 @@ const SETTLE: &str = "
         processed_at = CASE owned.status WHEN 'processed' THEN {now} END,
         next_retry_at = CASE owned.status
             WHEN 'failed' THEN {now} + owned.delay * INTERVAL '1 microsecond'
-            WHEN 'pending' THEN TIMESTAMPTZ 'infinity' END,
+            WHEN 'pending' THEN TIMESTAMPTZ 'infinity'
+            WHEN 'dead_letter' THEN {dead} END,
         error_message = owned.error_message,
         last_error_at = CASE WHEN owned.status IN ('failed', 'dead_letter')
             THEN {now} ELSE inbox.last_error_at END,
@@ -241,7 +319,7 @@ const SETTLE: &str = "
         recovering = FALSE
     FROM owned WHERE inbox.id = owned.id
     RETURNING inbox.id, inbox.lock_token)
-    SELECT array_agg(id), array_agg(lock_token) FROM changed";
+    SELECT array_agg(id), array_agg(lock_token){locked} FROM changed";
 
 /// `$1` consumer, `$2` limit.
 const BACKLOG: &str = "
@@ -253,7 +331,7 @@ const BACKLOG: &str = "
 const NEXT_DUE: &str = "
     SELECT GREATEST(0, EXTRACT(EPOCH FROM {due} - {now}) * 1000000)::bigint
     FROM {table} AS inbox
-    WHERE inbox.consumer = $1 AND inbox.status IN ('pending', 'failed') AND {due} < 'infinity'
+    WHERE inbox.consumer = $1 AND inbox.status IN ('pending', 'failed') AND {due} < {turn}
     ORDER BY {due} LIMIT 1";
 
 const NEXT_LAPSE: &str = "
@@ -268,8 +346,9 @@ const UNPARK: &str = "
         WHERE inbox.consumer = $1 AND inbox.status IN ('pending', 'failed') AND {due} = 'infinity'
             AND ($2::text[] IS NULL OR inbox.event_type = ANY($2))
         ORDER BY inbox.id FOR UPDATE)
-    UPDATE {table} AS inbox SET next_retry_at = NULL
-    FROM parked WHERE inbox.id = parked.id";
+    UPDATE {table} AS inbox SET next_retry_at = {its_turn}
+    FROM parked WHERE inbox.id = parked.id
+    RETURNING inbox.aggregate_id, inbox.position";
 
 /// `$1` consumer, `$2` and `$3` the ages of processed rows and dead letters, `$4` limit.
 const PURGE: &str = "
@@ -308,8 +387,9 @@ const REQUEUE: &str = "
             AND id = ANY($2)
         ORDER BY id FOR UPDATE)
     UPDATE {table} AS inbox SET
-        status = 'pending', retry_count = 0, next_retry_at = NULL, error_message = NULL
-    FROM dead WHERE inbox.id = dead.id";
+        status = 'pending', retry_count = 0, next_retry_at = {its_turn}, error_message = NULL
+    FROM dead WHERE inbox.id = dead.id
+    RETURNING inbox.aggregate_id, inbox.position";
 
 /// `$1` consumer, `$2` the ids.
 const DISCARD: &str = "
@@ -317,4 +397,5 @@ const DISCARD: &str = "
         SELECT id FROM {table}
         WHERE consumer = $1 AND status = 'dead_letter' AND id = ANY($2)
         ORDER BY id FOR UPDATE)
-    DELETE FROM {table} AS inbox USING dead WHERE inbox.id = dead.id";
+    DELETE FROM {table} AS inbox USING dead WHERE inbox.id = dead.id
+    RETURNING inbox.aggregate_id, inbox.position";

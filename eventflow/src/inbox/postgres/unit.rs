@@ -3,11 +3,13 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use sqlx::{Connection as _, Executor as _, PgConnection, PgPool, Postgres, pool::PoolConnection};
+use tokio::sync::Notify;
 
 use super::{
     Settings, batch,
     row::{entered, settled},
     sql::Statements,
+    turn,
 };
 use crate::{
     database::{
@@ -15,7 +17,7 @@ use crate::{
         postgres::connection::answered,
     },
     inbox::{
-        Arrival, Holder, Insertion, Lease, LossKind, Settlement, Status, Unit, UnitLost,
+        Arrival, Holder, Insertion, Lease, LossKind, Order, Settlement, Status, Unit, UnitLost,
         record::insertion, sealed::Sealed, transaction,
     },
     outbox::{Outgoing, PgOutbox},
@@ -65,6 +67,9 @@ pub struct PgUnit {
     /// The server's process of this connection.
     process: i32,
     guarded: bool,
+    order: Option<Order>,
+    /// Told once this commits: a turn was passed on, so that a row is due.
+    passed: Option<Arc<Notify>>,
     /// The savepoint of an attempt is set, and nothing was done since.
     is_at_savepoint: bool,
     /// Committed, and fit for the pool.
@@ -73,7 +78,11 @@ pub struct PgUnit {
 
 impl PgUnit {
     /// Opens a transaction. To be run in a task that is not cut.
-    pub(super) async fn begin(pool: PgPool, settings: &Settings) -> Result<Self, UnitLost> {
+    pub(super) async fn begin(
+        pool: PgPool,
+        settings: &Settings,
+        order: Option<Order>,
+    ) -> Result<Self, UnitLost> {
         let failed = |error| lost("a unit of work could not begin", error);
         let connection = pool.acquire().await.map_err(failed)?;
         // From here on, whatever ends the unit early also ends the connection.
@@ -84,6 +93,8 @@ impl PgUnit {
             patience: settings.session.patience(),
             process: 0,
             guarded: settings.session.options,
+            order,
+            passed: None,
             is_at_savepoint: false,
             finished: false,
         };
@@ -216,12 +227,21 @@ impl Unit for PgUnit {
         settlements: &[Settlement],
     ) -> Result<Vec<Lease>, UnitLost> {
         let failed = |error| lost("rows could not be settled", error);
-        let (sql, parameters) = batch::settling(&self.statements, settlements, holder);
+        let policy = self.order.as_ref().map(|order| order.policy);
+        let (sql, parameters) = batch::settling(&self.statements, policy, settlements, holder);
         let settle = parameters.map_err(failed)?.of(sql);
-        answered(self.patience, settle.fetch_all(&mut *self.connection))
+        let held = answered(self.patience, settle.fetch_all(&mut *self.connection))
             .await
             .and_then(|rows| settled(&rows))
-            .map_err(failed)
+            .map_err(failed)?;
+        if let Some(Order { policy, passed }) = self.order.clone() {
+            let (connection, consumer) = (&mut self.connection, &holder.consumer);
+            let pass = turn::pass(connection, &self.statements, policy, consumer, settlements);
+            if answered(self.patience, pass).await.map_err(failed)? {
+                self.passed = Some(passed);
+            }
+        }
+        Ok(held)
     }
 
     async fn amend(&mut self, holder: &Holder, settlements: &[Settlement]) -> Result<(), UnitLost> {
@@ -262,6 +282,9 @@ impl Unit for PgUnit {
             .await
             .map_err(commit_failed)?;
         self.finished = true;
+        if let Some(passed) = &self.passed {
+            passed.notify_one();
+        }
         Ok(())
     }
 }

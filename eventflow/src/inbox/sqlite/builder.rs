@@ -4,7 +4,10 @@ use std::{fmt, path::Path, sync::Arc};
 
 use super::{Database, SqliteInbox, Statements, migrate};
 use crate::{
-    database::{identifier::Identifier, sqlite::place::Place},
+    database::{
+        identifier::Identifier,
+        sqlite::{lease::Leases, place::Place},
+    },
     error::{Error, ErrorKind},
 };
 
@@ -56,9 +59,11 @@ impl SqliteInboxBuilder {
         Ok(SqliteInbox {
             database: Arc::new(Database {
                 statements: Arc::new(Statements::new(&table)),
+                leases: Leases::of(&table),
                 table,
                 connections,
             }),
+            order: None,
         })
     }
 }

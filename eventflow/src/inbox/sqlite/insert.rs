@@ -15,11 +15,16 @@ use uuid::Uuid;
 use super::{
     sql::{InsertSql, Statements},
     statement,
+    turn::TURN,
 };
 use crate::{
     database::{columns::micros, sqlite::values::uuid},
     fail_point::{self, Point},
-    inbox::{Arrival, Holder, Status, columns::Entering},
+    inbox::{
+        Arrival, Holder, Status,
+        columns::Entering,
+        order::{Placed, Wait},
+    },
 };
 
 /// The ids of the rows that an insert has made; the payloads are as they came.
@@ -60,26 +65,64 @@ impl Insert<'_> {
         while !rest.is_empty() {
             let insert = self.statements.insert(rest.len());
             let (part, later) = rest.split_at(rest.len().min(insert.rows));
-            let values = self.values(insert, part).map_err(sqlx::Error::Encode)?;
-            let done = sqlx::query_with(insert.sql.text(), values)
-                .execute(&mut *connection)
-                .await?;
-            // Each row that is answered crosses a thread; that all have entered, a number says.
-            if usize::try_from(done.rows_affected()) == Ok(part.len()) {
-                entered.extend(part.iter().map(|arrival| (arrival.id, None)));
-            } else {
-                entered.extend(made(connection, self.statements, &done).await?);
-            }
+            let rows = part.iter().map(|arrival| (arrival, None));
+            entered.extend(self.part(connection, insert, rows).await?);
             rest = later;
         }
         Ok(entered)
     }
 
+    /// Stores arrivals with their places in the transaction that is open.
+    pub(super) async fn in_order(
+        &self,
+        connection: &mut SqliteConnection,
+        placed: &[Placed],
+    ) -> Result<Entered, sqlx::Error> {
+        let mut entered = Entered::with_capacity(placed.len());
+        let mut rest = placed;
+        while !rest.is_empty() {
+            let insert = self.statements.insert_in_order(rest.len());
+            let (part, later) = rest.split_at(rest.len().min(insert.rows));
+            let rows = part
+                .iter()
+                .map(|placed| (&placed.arrival, Some((placed.wait, placed.position))));
+            entered.extend(self.part(connection, insert, rows).await?);
+            rest = later;
+        }
+        Ok(entered)
+    }
+
+    /// Stores as many arrivals as a statement takes.
+    async fn part(
+        &self,
+        connection: &mut SqliteConnection,
+        insert: &InsertSql,
+        part: impl ExactSizeIterator<Item = (&'_ Arrival, Option<(Wait, i64)>)> + Clone,
+    ) -> Result<Entered, sqlx::Error> {
+        let values = self.values(insert, part.clone());
+        let values = values.map_err(sqlx::Error::Encode)?;
+        let done = sqlx::query_with(insert.sql.text(), values)
+            .execute(&mut *connection)
+            .await?;
+        // Each row that is answered crosses a thread; that all have entered, a number says.
+        if usize::try_from(done.rows_affected()) == Ok(part.len()) {
+            Ok(part.map(|(arrival, _)| (arrival.id, None)).collect())
+        } else {
+            made(connection, self.statements, &done).await
+        }
+    }
+
     /// A row's values for each arrival, none for the rows that are left, and the holder's.
-    fn values(&self, insert: &InsertSql, part: &[Arrival]) -> Result<SqliteArguments, BoxDynError> {
+    #[expect(single_use_lifetimes, reason = "the compiler asks for a name here")]
+    fn values<'p>(
+        &self,
+        insert: &InsertSql,
+        part: impl ExactSizeIterator<Item = (&'p Arrival, Option<(Wait, i64)>)>,
+    ) -> Result<SqliteArguments, BoxDynError> {
         let mut values = SqliteArguments::default();
-        values.reserve(insert.rows * InsertSql::VALUES + 3, 0);
-        for arrival in part {
+        values.reserve(insert.rows * insert.values + 3, 0);
+        let spare = insert.rows - part.len();
+        for (arrival, place) in part {
             let metadata = arrival.envelope.metadata();
             let Entering {
                 status,
@@ -101,10 +144,19 @@ impl Insert<'_> {
             values.add(arrival.raw.as_deref())?;
             values.add(status.as_str())?;
             values.add(arrival.max_retries)?;
-            values.add(is_parked.then_some(i64::MAX))?;
+            let wait = match place {
+                None => is_parked.then_some(i64::MAX),
+                Some((Wait::Not, _)) => None,
+                Some((Wait::Parked, _)) => Some(i64::MAX),
+                Some((Wait::Turn, _)) => Some(TURN),
+            };
+            values.add(wait)?;
             values.add(error_message)?;
+            if let Some((_, position)) = place {
+                values.add(position)?;
+            }
         }
-        for _ in part.len() * InsertSql::VALUES..insert.rows * InsertSql::VALUES {
+        for _ in 0..spare * insert.values {
             values.add(None::<i64>)?;
         }
         values.add(self.holder.consumer.as_str())?;

@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, SqliteConnection};
 use crate::{
     database::{
         identifier::Identifier,
-        sqlite::{history, values},
+        sqlite::{history, lease, values},
     },
     error::{Error, ErrorKind},
     fail_point::{self, Point},
@@ -14,13 +14,35 @@ use crate::{
 
 const INBOX: &str = include_str!("../../../migrations/sqlite/0001_inbox.sql");
 
+const ORDER: &str = include_str!("../../../migrations/sqlite/0002_order.sql");
+
 /// The version that this crate's files lead to.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// The SQL that creates the table and its indexes.
 pub(super) fn schema_sql(table: &Identifier) -> String {
-    let sql = INBOX.replace("{table}", &table.to_string());
-    table.name_indexes(sql, &["ix_due", "ix_lapsed", "ix_processed", "ix_dead"])
+    format!("{}\n{}", named(INBOX, table), order_sql(table))
+}
+
+/// The SQL that gives the table what an order needs.
+fn order_sql(table: &Identifier) -> String {
+    format!("{}{}", named(ORDER, table), lease::schema_sql(table))
+}
+
+fn named(template: &str, table: &Identifier) -> String {
+    let positions = format!("\"{}_positions\"", table.as_str());
+    let sql = template
+        .replace("{table}", &table.to_string())
+        .replace("{positions}", &positions);
+    let indexes = [
+        "ix_due",
+        "ix_lapsed",
+        "ix_processed",
+        "ix_dead",
+        "ix_turn",
+        "ix_held",
+    ];
+    table.name_indexes(sql, &indexes)
 }
 
 /// Creates what is missing. The write lock that the transaction takes at once makes it safe when
@@ -36,9 +58,16 @@ pub(super) async fn migrate(
         .map_err(failed)?;
     let version = history::version(&mut transaction, table).await;
     if version.map_err(failed)? < Some(VERSION) {
-        if columns(&mut transaction, table).await?.is_empty() {
+        let there = columns(&mut transaction, table).await?;
+        let has = |name: &str| there.iter().any(|column| column == name);
+        let missing = match () {
+            () if there.is_empty() => Some(schema_sql(table)),
+            () if has("consumer") && !has("position") => Some(order_sql(table)),
+            () => None,
+        };
+        if let Some(sql) = missing {
             transaction
-                .execute(AssertSqlSafe(schema_sql(table)))
+                .execute(AssertSqlSafe(sql))
                 .await
                 .map_err(failed)?;
         }

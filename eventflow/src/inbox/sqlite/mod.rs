@@ -7,9 +7,11 @@ mod batch;
 mod builder;
 mod insert;
 mod migrate;
+mod ordered;
 mod row;
 mod settle;
 mod sql;
+mod turn;
 mod unit;
 
 use std::{fmt, path::Path, sync::Arc, time::Duration};
@@ -34,6 +36,7 @@ use crate::{
         identifier::Identifier,
         sql::Sql,
         sqlite::{
+            lease::Leases,
             place::Connections,
             values::{json, time},
         },
@@ -41,8 +44,8 @@ use crate::{
     },
     error::Error,
     inbox::{
-        Arrival, Counts, DeadLetter, Demand, Due, Holder, Inbox, Insertion, Lease, Recovery,
-        Retention, Row, Settlement, Status, UnitLost, failed,
+        Arrival, Counts, DeadLetter, Demand, Due, Holder, Inbox, Insertion, Lease, Order,
+        ReaderLease, Recovery, Retention, Row, Settlement, Status, UnitLost, failed,
         record::{claimed, insertion, recovery},
         sealed::Sealed,
     },
@@ -69,11 +72,13 @@ use crate::{
 #[derive(Clone)]
 pub struct SqliteInbox {
     database: Arc<Database>,
+    order: Option<Order>,
 }
 
 struct Database {
     table: Identifier,
     statements: Arc<Statements>,
+    leases: Leases,
     connections: Arc<Connections>,
 }
 
@@ -308,6 +313,9 @@ impl Inbox for SqliteInbox {
     }
 
     async fn recover(&self, holder: &Holder) -> Result<Recovery, Error> {
+        if let Some(order) = self.order.clone() {
+            return self.recover_in_order(holder, order).await;
+        }
         let statement = statement(&self.database.statements.recover)
             .bind(holder.consumer.clone())
             .bind(holder.name.clone())
@@ -348,6 +356,9 @@ impl Inbox for SqliteInbox {
         holder: &Holder,
         settlements: &[Settlement],
     ) -> Result<Vec<Lease>, Error> {
+        if let Some(order) = self.order.clone() {
+            return self.settle_in_order(holder, order, settlements).await;
+        }
         if self.settle_processed(settlements).await? {
             return Ok(settlements.iter().map(|settled| settled.lease).collect());
         }
@@ -360,13 +371,56 @@ impl Inbox for SqliteInbox {
         self.read(&rows, lease)
     }
 
+    fn in_order(&self, order: Order) -> Self {
+        Self {
+            order: Some(order),
+            ..self.clone()
+        }
+    }
+
+    async fn acquire_reading(
+        &self,
+        holder: &Holder,
+        streams: &[Arc<str>],
+    ) -> Result<Option<ReaderLease>, Error> {
+        self.take_reading(holder, streams).await
+    }
+
+    async fn extend_reading(&self, holder: &Holder, reader: &ReaderLease) -> Result<bool, Error> {
+        self.keep_reading(holder, reader).await
+    }
+
+    async fn release_reading(&self, holder: &Holder, reader: &ReaderLease) -> Result<(), Error> {
+        self.leave_reading(holder, reader).await
+    }
+
+    async fn insert_in_order(
+        &self,
+        holder: &Holder,
+        reader: &ReaderLease,
+        arrivals: Vec<Arrival>,
+    ) -> Result<Option<Insertion>, Error> {
+        self.store_in_order(holder, reader, arrivals).await
+    }
+
+    async fn pass_turns(&self, consumer: &str) -> Result<u64, Error> {
+        self.pass_overdue_turns(consumer).await
+    }
+
+    async fn leave_order(&self, consumer: &str) -> Result<u64, Error> {
+        let leave = &self.database.statements.turn.leave;
+        let statement = statement(leave).bind(consumer.to_owned());
+        self.change("waiting events could not be made due", statement)
+            .await
+    }
+
     async fn begin(&self) -> Result<SqliteUnit, UnitLost> {
-        let database = Arc::clone(&self.database);
+        let (database, order) = (Arc::clone(&self.database), self.order.clone());
         uncut(async move {
             let connection = database.connections.writer.acquire().await;
             let connection =
                 connection.map_err(|error| unit::lost("a unit of work could not begin", error))?;
-            SqliteUnit::begin(connection, Arc::clone(&database.statements)).await
+            SqliteUnit::begin(connection, Arc::clone(&database.statements), order).await
         })
         .await
     }
@@ -402,7 +456,7 @@ impl Inbox for SqliteInbox {
         let statement = statement(&self.database.statements.unpark)
             .bind(consumer.to_owned())
             .bind(event_types);
-        self.change("parked events could not be made due", statement)
+        self.change_in_order("parked events could not be made due", consumer, statement)
             .await
     }
 
@@ -456,7 +510,7 @@ impl Inbox for SqliteInbox {
         let statement = statement(&self.database.statements.requeue)
             .bind(consumer.to_owned())
             .bind(self.batch(json(ids))?);
-        self.change("dead letters could not be requeued", statement)
+        self.change_in_order("dead letters could not be requeued", consumer, statement)
             .await
     }
 
@@ -464,7 +518,7 @@ impl Inbox for SqliteInbox {
         let statement = statement(&self.database.statements.discard)
             .bind(consumer.to_owned())
             .bind(self.batch(json(ids))?);
-        self.change("dead letters could not be deleted", statement)
+        self.change_in_order("dead letters could not be deleted", consumer, statement)
             .await
     }
 }

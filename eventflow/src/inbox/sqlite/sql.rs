@@ -3,9 +3,11 @@
 //! Rows are found by `{sent}`, which is `{now}` without the affinity of a cast: compared with that,
 //! an index of an expression would not be searched, and all its rows read.
 
+use super::turn::{TURN, TurnStatements};
 use crate::{
     database::{identifier::Identifier, sql::Sql, sqlite::NOW},
     envelope::wire::MALFORMED,
+    inbox::OrderPolicy,
 };
 
 /// What [`record`](super::row::record) reads.
@@ -13,9 +15,17 @@ const COLUMNS: &str = "id, lock_token, event_id, stream_id, event_type, aggregat
     correlation_id, causation_id, occurred_on, payload, headers, raw, retry_count, max_retries";
 
 /// Writes a statement for a table.
-fn sql(template: &str, table: &Identifier) -> Sql {
-    let text = template
+pub(super) fn sql(template: &str, table: &Identifier) -> Sql {
+    let beside = |suffix: &str| format!("\"{}_{suffix}\"", table.as_str());
+    let text = of_rows(template, "", "");
+    let text = of_rows(&text, ":other", "other.");
+    let text = of_rows(&text, ":waiting", "waiting.");
+    let text = text
         .replace("{table}", &table.to_string())
+        .replace("{leases}", &beside("leases"))
+        .replace("{positions}", &beside("positions"))
+        .replace("{its_turn}", "CASE WHEN position > 0 THEN {turn} END")
+        .replace("{turn}", &TURN.to_string())
         .replace("{columns}", COLUMNS)
         .replace("{sent}", "{now} + 0")
         .replace("{now}", NOW)
@@ -25,18 +35,39 @@ fn sql(template: &str, table: &Identifier) -> Sql {
     Sql::new(text)
 }
 
+/// Writes the conditions of an order, on a table of a query that has a name, or on the only one. Spelled as
+/// the indexes do.
+fn of_rows(template: &str, mark: &str, name: &str) -> String {
+    let unfinished =
+        format!("{name}position > 0 AND {name}status IN ('pending', 'processing', 'failed')");
+    let waits = format!("(CASE {name}next_retry_at WHEN {TURN} THEN 1 ELSE 0 END)");
+    let holds = format!(
+        "{name}position > 0 AND {name}status = 'dead_letter' AND {name}next_retry_at IS NULL"
+    );
+    template
+        .replace(&format!("{{unfinished{mark}}}"), &unfinished)
+        .replace(&format!("{{waits{mark}}}"), &waits)
+        .replace(&format!("{{holds{mark}}}"), &holds)
+}
+
 /// Every statement of an inbox.
 #[derive(Debug)]
 pub(super) struct Statements {
     /// From the fewest rows to the most.
     inserts: [InsertSql; 3],
+    inserts_in_order: [InsertSql; 3],
+    pub(super) turn: TurnStatements,
     pub(super) made: Sql,
     pub(super) claim_now: Sql,
     pub(super) claim_later: Sql,
     pub(super) recover: Sql,
+    /// As `recover`, where a dead letter holds nobody up.
+    pub(super) recover_to_skip: Sql,
     pub(super) extend: Sql,
     pub(super) release: Sql,
     pub(super) settle: Sql,
+    /// As `settle`, where a dead letter holds nobody up.
+    pub(super) settle_to_skip: Sql,
     pub(super) settle_processed: Sql,
     pub(super) amend: Sql,
     pub(super) backlog: Sql,
@@ -55,18 +86,25 @@ impl Statements {
     pub(super) fn new(table: &Identifier) -> Self {
         let sql = |template: &str| sql(template, table);
         let claim = |horizon: &str| sql(&CLAIM.replace("{horizon}", horizon));
-        let settle = |from: &str| sql(&SETTLE.replace("{from}", from));
+        let settle =
+            |from: &str, dead: &str| sql(&SETTLE.replace("{from}", from).replace("{dead}", dead));
+        let recover = |dead: &str| sql(&RECOVER.replace("{dead}", dead));
+        let inserts = |values| [1, 10, 100].map(|rows| InsertSql::new(rows, values, table));
         Self {
-            inserts: [1, 10, 100].map(|rows| InsertSql::new(rows, table)),
+            inserts: inserts(InsertSql::VALUES),
+            inserts_in_order: inserts(InsertSql::VALUES + 1),
+            turn: TurnStatements::new(table),
             made: sql(MADE),
             claim_now: claim("<= {sent}"),
-            claim_later: claim("< 9223372036854775807"),
-            recover: sql(RECOVER),
+            claim_later: claim("< {turn}"),
+            recover: recover("NULL"),
+            recover_to_skip: recover("9223372036854775807"),
             extend: sql(EXTEND),
             release: sql(RELEASE),
-            settle: settle("'processing'"),
+            settle: settle("'processing'", "NULL"),
+            settle_to_skip: settle("'processing'", "9223372036854775807"),
             settle_processed: sql(SETTLE_PROCESSED),
-            amend: settle("'processed'"),
+            amend: settle("'processed'", "NULL"),
             backlog: sql(BACKLOG),
             next_due: sql(NEXT_DUE),
             next_lapse: sql(NEXT_LAPSE),
@@ -79,14 +117,22 @@ impl Statements {
         }
     }
 
+    /// The statement that settles rows of any next state.
+    pub(super) fn settle_by(&self, policy: Option<OrderPolicy>) -> &Sql {
+        match policy {
+            Some(OrderPolicy::Skip) => &self.settle_to_skip,
+            Some(OrderPolicy::Block | OrderPolicy::Park) | None => &self.settle,
+        }
+    }
+
     /// The statement that takes so many rows with the fewest to spare, or else the most rows.
     pub(super) fn insert(&self, rows: usize) -> &InsertSql {
-        let [fewest, some, most] = &self.inserts;
-        match rows {
-            _ if rows <= fewest.rows => fewest,
-            _ if rows <= some.rows => some,
-            _ => most,
-        }
+        InsertSql::for_rows(&self.inserts, rows)
+    }
+
+    /// As [`insert`](Self::insert), with a position for each row.
+    pub(super) fn insert_in_order(&self, rows: usize) -> &InsertSql {
+        InsertSql::for_rows(&self.inserts_in_order, rows)
     }
 }
 
@@ -96,17 +142,26 @@ pub(super) struct InsertSql {
     pub(super) sql: Sql,
     /// How many rows it takes; those whose values are all null are left out.
     pub(super) rows: usize,
+    /// How many values a row has.
+    pub(super) values: usize,
 }
 
 impl InsertSql {
-    /// How many values a row has.
-    pub(super) const VALUES: usize = 15;
+    /// How many values a row has that has no place.
+    const VALUES: usize = 15;
 
-    fn new(rows: usize, table: &Identifier) -> Self {
+    fn new(rows: usize, values: usize, table: &Identifier) -> Self {
         // Without names: the driver looks for each value's name among all of them.
-        let row = format!("({})", ["?"; Self::VALUES].join(", "));
-        let shared = rows * Self::VALUES;
+        let row = format!("({})", vec!["?"; values].join(", "));
+        let shared = rows * values;
+        let (column, position) = if values > Self::VALUES {
+            (", position", ", column16")
+        } else {
+            ("", "")
+        };
         let template = INSERT
+            .replace("{column}", column)
+            .replace("{position}", position)
             .replace("{rows}", &vec![row; rows].join(", "))
             .replace("{consumer}", &format!("${}", shared + 1))
             .replace("{holder}", &format!("${}", shared + 2))
@@ -114,6 +169,16 @@ impl InsertSql {
         Self {
             sql: sql(&template, table),
             rows,
+            values,
+        }
+    }
+
+    fn for_rows(inserts: &[Self; 3], rows: usize) -> &Self {
+        let [fewest, some, most] = inserts;
+        match rows {
+            _ if rows <= fewest.rows => fewest,
+            _ if rows <= some.rows => some,
+            _ => most,
         }
     }
 }
@@ -123,7 +188,7 @@ const INSERT: &str = "
     INSERT INTO {table} (
         id, event_id, stream_id, event_type, aggregate_id, correlation_id, causation_id,
         occurred_on, payload, headers, raw, status, max_retries, next_retry_at, error_message,
-        consumer, received_at, processed_at, last_error_at, locked_by, locked_until, lock_token)
+        consumer, received_at, processed_at, last_error_at, locked_by, locked_until, lock_token{column})
     SELECT
         column1, column2, column3, column4, column5, column6, column7, column8, column9, column10,
         column11, column12, column13, column14, column15,
@@ -132,7 +197,7 @@ const INSERT: &str = "
         CASE column12 WHEN 'dead_letter' THEN {now} END,
         CASE column12 WHEN 'processing' THEN {holder} END,
         CASE column12 WHEN 'processing' THEN {now} + {lease} END,
-        column12 IN ('processing', 'processed')
+        column12 IN ('processing', 'processed'){position}
     FROM (VALUES {rows}) WHERE column1 IS NOT NULL
     ON CONFLICT (consumer, event_id) DO NOTHING";
 
@@ -162,7 +227,7 @@ const RECOVER: &str = "
         recovering = CASE WHEN recovering AND max_retries > 0 AND retry_count + 1 >= max_retries
             THEN 0 ELSE 1 END,
         next_retry_at = CASE WHEN recovering AND max_retries > 0 AND retry_count + 1 >= max_retries
-            THEN NULL ELSE next_retry_at END,
+            THEN {dead} ELSE next_retry_at END,
         error_message = CASE WHEN recovering
             THEN 'crash_loop: the process that ran the event alone ended without an answer'
             ELSE error_message END,
@@ -207,7 +272,8 @@ const SETTLE: &str = "
         processed_at = CASE settled.status WHEN 'processed' THEN {now} END,
         next_retry_at = CASE settled.status
             WHEN 'failed' THEN {now} + settled.delay
-            WHEN 'pending' THEN 9223372036854775807 END,
+            WHEN 'pending' THEN 9223372036854775807
+            WHEN 'dead_letter' THEN {dead} END,
         error_message = settled.error_message,
         last_error_at = CASE WHEN settled.status IN ('failed', 'dead_letter')
             THEN {now} ELSE last_error_at END,
@@ -230,7 +296,7 @@ const BACKLOG: &str = "
 
 const NEXT_DUE: &str = "
     SELECT MAX(0, {due} - {now}) FROM {table}
-    WHERE consumer = $1 AND status IN ('pending', 'failed') AND {due} < 9223372036854775807
+    WHERE consumer = $1 AND status IN ('pending', 'failed') AND {due} < {turn}
     ORDER BY {due} LIMIT 1";
 
 const NEXT_LAPSE: &str = "
@@ -239,9 +305,10 @@ const NEXT_LAPSE: &str = "
 
 /// `$1` consumer, `$2` the event types as a JSON array.
 const UNPARK: &str = "
-    UPDATE {table} SET next_retry_at = NULL
+    UPDATE {table} SET next_retry_at = {its_turn}
     WHERE consumer = $1 AND status IN ('pending', 'failed') AND {due} = 9223372036854775807
-        AND ($2 IS NULL OR event_type IN (SELECT value FROM json_each($2)))";
+        AND ($2 IS NULL OR event_type IN (SELECT value FROM json_each($2)))
+    RETURNING aggregate_id, position";
 
 /// `$1` consumer, `$2` and `$3` the ages of processed rows and dead letters, `$4` limit.
 const PURGE: &str = "
@@ -269,15 +336,17 @@ const DEAD_LETTERS: &str = "
 /// `$1` consumer, `$2` the ids as a JSON array.
 const REQUEUE: &str = "
     UPDATE {table} SET
-        status = 'pending', retry_count = 0, next_retry_at = NULL, error_message = NULL
+        status = 'pending', retry_count = 0, next_retry_at = {its_turn}, error_message = NULL
     WHERE consumer = $1 AND status = 'dead_letter' AND event_id NOT LIKE '{malformed}%'
-        AND id IN (SELECT value FROM json_each($2))";
+        AND id IN (SELECT value FROM json_each($2))
+    RETURNING aggregate_id, position";
 
 /// `$1` consumer, `$2` the ids as a JSON array.
 const DISCARD: &str = "
     DELETE FROM {table}
     WHERE consumer = $1 AND status = 'dead_letter'
-        AND id IN (SELECT value FROM json_each($2))";
+        AND id IN (SELECT value FROM json_each($2))
+    RETURNING aggregate_id, position";
 
 #[cfg(test)]
 mod tests {

@@ -6,17 +6,19 @@ use std::sync::{
 };
 
 use sqlx::{Connection as _, Sqlite, SqliteConnection, pool::PoolConnection};
+use tokio::sync::Notify;
 
 use super::{
     Statements,
     insert::Insert,
     row::lease,
     settle::{settle, settle_processed},
+    turn,
 };
 use crate::{
     database::error::{code, infrastructure},
     inbox::{
-        Arrival, Holder, Insertion, Lease, LossKind, Settlement, Status, Unit, UnitLost,
+        Arrival, Holder, Insertion, Lease, LossKind, Order, Settlement, Status, Unit, UnitLost,
         record::insertion, sealed::Sealed, transaction,
     },
     outbox::{Outgoing, SqliteOutbox},
@@ -30,6 +32,9 @@ pub struct SqliteUnit {
     connection: PoolConnection<Sqlite>,
     statements: Arc<Statements>,
     guard: Arc<Guard>,
+    order: Option<Order>,
+    /// Told once this commits: a turn was passed on, so that a row is due.
+    passed: Option<Arc<Notify>>,
     /// The savepoint of an attempt is set, and nothing was done since.
     is_at_savepoint: bool,
     /// Committed, and fit for the pool.
@@ -51,6 +56,7 @@ impl SqliteUnit {
     pub(super) async fn begin(
         mut connection: PoolConnection<Sqlite>,
         statements: Arc<Statements>,
+        order: Option<Order>,
     ) -> Result<Self, UnitLost> {
         let began = transaction::begin::<Sqlite>(&mut connection, "BEGIN IMMEDIATE").await;
         // From here on, whatever ends the unit early also ends the connection.
@@ -58,6 +64,8 @@ impl SqliteUnit {
             connection,
             statements,
             guard: Arc::default(),
+            order,
+            passed: None,
             is_at_savepoint: false,
             finished: false,
         };
@@ -88,6 +96,34 @@ impl SqliteUnit {
             Ok(_) => Ok(()),
             Err(error) => Err(lost(failed, error)),
         }
+    }
+
+    /// Writes the next states; answers the claims that held.
+    async fn next_states(
+        &mut self,
+        holder: &Holder,
+        settlements: &[Settlement],
+    ) -> Result<Vec<Lease>, UnitLost> {
+        let failed = |error| lost("rows could not be settled", error);
+        let statements = Arc::clone(&self.statements);
+        if let Some(settle) = settle_processed(&statements, settlements).map_err(failed)? {
+            self.savepoint().await?;
+            let done = settle
+                .execute(&mut *self.connection)
+                .await
+                .map_err(failed)?;
+            if usize::try_from(done.rows_affected()) == Ok(settlements.len()) {
+                return Ok(settlements.iter().map(|settled| settled.lease).collect());
+            }
+            self.rollback(false).await?;
+        }
+        let policy = self.order.as_ref().map(|order| order.policy);
+        let settle = settle(statements.settle_by(policy), holder, settlements).map_err(failed)?;
+        settle
+            .fetch_all(&mut *self.connection)
+            .await
+            .and_then(|rows| rows.iter().map(lease).collect())
+            .map_err(failed)
     }
 
     /// Waits for the statement that a dropped call may have left behind, and stops it.
@@ -181,25 +217,16 @@ impl Unit for SqliteUnit {
         holder: &Holder,
         settlements: &[Settlement],
     ) -> Result<Vec<Lease>, UnitLost> {
-        let failed = |error| lost("rows could not be settled", error);
-        let statements = Arc::clone(&self.statements);
-        if let Some(settle) = settle_processed(&statements, settlements).map_err(failed)? {
-            self.savepoint().await?;
-            let done = settle
-                .execute(&mut *self.connection)
-                .await
-                .map_err(failed)?;
-            if usize::try_from(done.rows_affected()) == Ok(settlements.len()) {
-                return Ok(settlements.iter().map(|settled| settled.lease).collect());
+        let held = self.next_states(holder, settlements).await?;
+        if let Some(Order { policy, passed }) = self.order.clone() {
+            let (connection, consumer) = (&mut self.connection, &holder.consumer);
+            let pass = turn::pass(connection, &self.statements, policy, consumer, settlements);
+            let has_passed = pass.await;
+            if has_passed.map_err(|error| lost("turns could not be passed on", error))? {
+                self.passed = Some(passed);
             }
-            self.rollback(false).await?;
         }
-        let settle = settle(&statements.settle, holder, settlements).map_err(failed)?;
-        settle
-            .fetch_all(&mut *self.connection)
-            .await
-            .and_then(|rows| rows.iter().map(lease).collect())
-            .map_err(failed)
+        Ok(held)
     }
 
     async fn amend(&mut self, holder: &Holder, settlements: &[Settlement]) -> Result<(), UnitLost> {
@@ -239,6 +266,9 @@ impl Unit for SqliteUnit {
             handle.remove_progress_handler();
             drop(handle);
             self.finished = true;
+        }
+        if let Some(passed) = &self.passed {
+            passed.notify_one();
         }
         Ok(())
     }

@@ -253,6 +253,12 @@ impl GroupView<'_> {
         }
     }
 
+    /// Whether anyone but the consumer has entries pending.
+    pub(super) fn others_have_pending(&self, consumer: &Arc<str>) -> bool {
+        let mut pending = self.group.pending.values();
+        pending.any(|pending| pending.consumer != *consumer)
+    }
+
     pub(super) fn acknowledge(&mut self, position: Position) {
         self.group.pending.remove(&position);
     }

@@ -273,6 +273,10 @@ impl Source for MemoryStream {
         self.group.as_deref().unwrap_or_default()
     }
 
+    fn streams(&self) -> Vec<Arc<str>> {
+        self.streams.to_vec()
+    }
+
     async fn open(&self) -> Result<(), Error> {
         let group = self.required_group()?;
         let mut logs = self.server.logs();
@@ -336,6 +340,19 @@ impl Source for MemoryStream {
         }
         batch.redelivered = !batch.is_empty();
         Ok(batch)
+    }
+
+    async fn others_have_pending(&self) -> Result<bool, Error> {
+        self.connection()?;
+        let group = self.required_group()?;
+        let mut logs = self.server.logs();
+        for stream in self.streams.iter() {
+            let group = logs.group(stream, group)?;
+            if group.others_have_pending(&self.consumer.name) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 

@@ -175,8 +175,15 @@ impl Source for RedisStream {
         self.inner.reader.as_ref().map_or("", Reader::group)
     }
 
+    fn streams(&self) -> Vec<Arc<str>> {
+        self.inner.streams.to_vec()
+    }
+
     async fn open(&self) -> Result<()> {
         let reader = self.reader()?;
+        for cursor in self.inner.claims.lock().await.iter_mut() {
+            START.clone_into(cursor);
+        }
         reader.look_back();
         reader.create_groups().await
     }
@@ -247,6 +254,19 @@ impl Source for RedisStream {
             ..
         } = &*self.inner;
         maintenance.run(server, self.reader()?, streams).await
+    }
+
+    async fn others_have_pending(&self) -> Result<bool> {
+        let reader = self.reader()?;
+        let mut commands = Pipeline::new();
+        for stream in self.inner.streams.iter() {
+            commands.cmd("XPENDING").arg(&**stream).arg(reader.group());
+        }
+        let action = "looking at pending entries";
+        let summaries: Vec<Value> = self.inner.server.run_all(action, &commands).await?;
+        let consumer = reader.consumer();
+        let mut summaries = summaries.into_iter();
+        Ok(summaries.any(|summary| reply::others_have_pending(summary, consumer)))
     }
 }
 

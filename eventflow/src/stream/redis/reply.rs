@@ -50,6 +50,17 @@ pub(super) fn add_entries(
     last
 }
 
+/// Whether a summary of what is pending names another consumer.
+pub(super) fn others_have_pending(summary: Value, consumer: &str) -> bool {
+    let consumers = array(summary).and_then(|summary| summary.into_iter().nth(3));
+    let consumers = consumers.and_then(array).unwrap_or_default();
+    let mut consumers = consumers.into_iter().filter_map(array);
+    consumers.any(|named| {
+        let name = named.into_iter().next().and_then(text);
+        name.is_some_and(|name| name != consumer)
+    })
+}
+
 /// What a claim gave.
 pub(super) struct Claimed {
     /// From where the walk goes on.

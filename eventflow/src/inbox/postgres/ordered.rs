@@ -1,0 +1,329 @@
+//! The inbox in Postgres, where it keeps the order per aggregate: transactions of several statements.
+
+use std::sync::Arc;
+
+use sqlx::{PgConnection, Row as _};
+use uuid::Uuid;
+
+use super::{
+    PgInbox, batch,
+    row::{record, settled},
+    statement, turn,
+};
+use crate::{
+    database::{
+        columns::micros,
+        postgres::{
+            connection::{BEGIN_READ_COMMITTED, run_together},
+            parameters::Statement,
+        },
+        task::uncut,
+    },
+    error::Error,
+    fail_point,
+    inbox::{
+        Arrival, Holder, Insertion, Lease, Order, OrderPolicy, ReaderLease, Recovery, Settlement,
+        failed, name_too_long, record::recovery,
+    },
+};
+
+impl super::Settings {
+    /// Runs statements that commit together.
+    async fn run_together<T>(
+        &self,
+        pool: &sqlx::PgPool,
+        statements: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, sqlx::Error> {
+        let patience = self.session.patience();
+        run_together(pool, BEGIN_READ_COMMITTED, patience, statements).await
+    }
+}
+
+impl PgInbox {
+    pub(super) async fn take_reading(
+        &self,
+        holder: &Holder,
+        streams: &[Arc<str>],
+    ) -> Result<Option<ReaderLease>, Error> {
+        let names = ReaderLease::names(&holder.consumer, streams);
+        let names = names.ok_or_else(|| name_too_long(&holder.consumer))?;
+        let (pool, settings, holder) = self.shared(holder);
+        uncut(async move {
+            // Commits together: the leases of all streams.
+            let taken = settings.run_together(&pool, async |connection| {
+                let mut terms = Vec::with_capacity(names.len());
+                for name in &names {
+                    let leases = &settings.leases;
+                    let term = leases.acquire(connection, name, &holder.name, holder.lease);
+                    // Those that were taken before it lapse at once.
+                    let Some(term) = term.await? else {
+                        for (name, term) in names.iter().zip(terms) {
+                            let released = leases.release(connection, name, &holder.name, term);
+                            released.await?;
+                        }
+                        return Ok(None);
+                    };
+                    terms.push(term);
+                }
+                Ok(Some(ReaderLease { names, terms }))
+            });
+            taken
+                .await
+                .map_err(|error| failed("the right to read could not be had", error))
+        })
+        .await
+    }
+
+    pub(super) async fn keep_reading(
+        &self,
+        holder: &Holder,
+        reader: &ReaderLease,
+    ) -> Result<bool, Error> {
+        let (pool, settings, holder) = self.shared(holder);
+        let reader = reader.clone();
+        uncut(async move {
+            let kept = settings.run_together(&pool, async |connection| {
+                let (leases, time) = (&settings.leases, holder.lease);
+                for (name, term) in reader.names.iter().zip(reader.terms) {
+                    let extended = leases.extend(connection, name, &holder.name, term, time);
+                    if !extended.await? {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            });
+            kept.await
+                .map_err(|error| failed("the right to read could not be extended", error))
+        })
+        .await
+    }
+
+    pub(super) async fn leave_reading(
+        &self,
+        holder: &Holder,
+        reader: &ReaderLease,
+    ) -> Result<(), Error> {
+        let (pool, settings, holder) = self.shared(holder);
+        let reader = reader.clone();
+        uncut(async move {
+            let left = settings.run_together(&pool, async |connection| {
+                for (name, term) in reader.names.iter().zip(reader.terms) {
+                    let leases = &settings.leases;
+                    leases.release(connection, name, &holder.name, term).await?;
+                }
+                Ok(())
+            });
+            left.await
+                .map_err(|error| failed("the right to read could not be given up", error))
+        })
+        .await
+    }
+
+    pub(super) async fn store_in_order(
+        &self,
+        holder: &Holder,
+        reader: &ReaderLease,
+        arrivals: Vec<Arrival>,
+    ) -> Result<Option<Insertion>, Error> {
+        let arrivals = batch::keep_refused_as_bytes(arrivals);
+        let policy = self.policy();
+        let (pool, settings, holder) = self.shared(holder);
+        let reader = reader.clone();
+        uncut(async move {
+            // Commits together: that the reader is the one, and its rows.
+            let stored = settings.run_together(&pool, async |connection| {
+                let (statements, who) = (&settings.statements, (&holder, &reader));
+                let stored = turn::insert(connection, statements, who, policy, arrivals).await?;
+                fail_point::reach(fail_point::Point::AfterInsert)
+                    .await
+                    .map_err(|error| sqlx::Error::Io(std::io::Error::other(error)))?;
+                Ok(stored)
+            });
+            stored.await.map_err(|error| {
+                let table = &settings.table;
+                failed(format!("events could not be stored in {table}"), error)
+            })
+        })
+        .await
+    }
+
+    pub(super) async fn settle_in_order(
+        &self,
+        holder: &Holder,
+        order: Order,
+        settlements: &[Settlement],
+    ) -> Result<Vec<Lease>, Error> {
+        let statements = &self.settings.statements;
+        let (sql, parameters) =
+            batch::settling(statements, Some(order.policy), settlements, holder);
+        let settle = self.batch(sql, parameters)?;
+        let (pool, settings, holder) = self.shared(holder);
+        let settlements = settlements.to_vec();
+        uncut(async move {
+            // Commits together: the rows' next states, and the turns that they pass on.
+            let done = settings.run_together(&pool, async |connection| {
+                let held = settled(&settle.fetch_all(&mut *connection).await?)?;
+                let (statements, consumer) = (&settings.statements, &holder.consumer);
+                let policy = order.policy;
+                let passed = turn::pass(connection, statements, policy, consumer, &settlements);
+                Ok((held, passed.await?))
+            });
+            let (held, has_passed) = done.await.map_err(|error| {
+                let table = &settings.table;
+                failed(format!("rows could not be settled in {table}"), error)
+            })?;
+            if has_passed {
+                order.passed.notify_one();
+            }
+            Ok(held)
+        })
+        .await
+    }
+
+    pub(super) async fn recover_in_order(
+        &self,
+        holder: &Holder,
+        order: Order,
+    ) -> Result<Recovery, Error> {
+        let statements = &self.settings.statements;
+        let sql = match order.policy {
+            OrderPolicy::Skip => &statements.recover_to_skip,
+            OrderPolicy::Block | OrderPolicy::Park => &statements.recover,
+        };
+        let recover = statement(sql)
+            .bind(holder.consumer.clone())
+            .bind(holder.name.clone())
+            .bind(micros(holder.lease));
+        let (pool, settings, holder) = self.shared(holder);
+        uncut(async move {
+            // Commits together: the row's next state, and the turn that a dead letter passes on.
+            let done = settings.run_together(&pool, async |connection| {
+                let Some(row) = recover.fetch_optional(&mut *connection).await? else {
+                    return Ok((Recovery::None, false));
+                };
+                let (status, record) = (row.try_get("status")?, record(&row)?);
+                let id = record.id;
+                let recovered = recovery(Some((status, record)));
+                if !matches!(recovered, Recovery::DeadLetter(_)) {
+                    return Ok((recovered, false));
+                }
+                let (statements, consumer) = (&settings.statements, &holder.consumer);
+                turn::lock(connection, statements, consumer).await?;
+                let (policy, ended, dead) = (order.policy, vec![id], vec![id]);
+                let passed =
+                    turn::pass_on(connection, statements, policy, consumer, ended, dead).await?;
+                Ok((recovered, passed))
+            });
+            let (recovered, has_passed) = done.await.map_err(|error| {
+                let table = &settings.table;
+                failed(
+                    format!("a lapsed row could not be recovered in {table}"),
+                    error,
+                )
+            })?;
+            if has_passed {
+                order.passed.notify_one();
+            }
+            Ok(recovered)
+        })
+        .await
+    }
+
+    /// Changes rows that have a place among those of their aggregates, and passes their turns on;
+    /// answers how many were changed.
+    pub(super) async fn change_in_order(
+        &self,
+        what: &'static str,
+        consumer: &str,
+        change: Statement,
+    ) -> Result<u64, Error> {
+        let (pool, settings) = (self.pool.clone(), Arc::clone(&self.settings));
+        let consumer = consumer.to_owned();
+        let passed = self.order.clone().map(|order| order.passed);
+        uncut(async move {
+            // Commits together: the rows, and who is next in their aggregates.
+            let done = settings.run_together(&pool, async |connection| {
+                let statements = &settings.statements;
+                turn::lock(connection, statements, &consumer).await?;
+                let rows = change.fetch_all(&mut *connection).await?;
+                let mut aggregates: Vec<Uuid> = Vec::new();
+                for row in &rows {
+                    if row.try_get::<i64, _>(1)? > 0 {
+                        aggregates.push(row.try_get(0)?);
+                    }
+                }
+                aggregates.sort();
+                aggregates.dedup();
+                turn::pass_of_aggregates(connection, statements, &consumer, aggregates).await?;
+                Ok(rows.len())
+            });
+            let changed = done
+                .await
+                .map_err(|error| failed(format!("{what} in {}", settings.table), error))?;
+            if let Some(passed) = passed {
+                passed.notify_one();
+            }
+            Ok(u64::try_from(changed).unwrap_or(u64::MAX))
+        })
+        .await
+    }
+
+    pub(super) async fn pass_overdue_turns(&self, consumer: &str) -> Result<u64, Error> {
+        let policy = self.policy();
+        let (pool, settings) = (self.pool.clone(), Arc::clone(&self.settings));
+        let consumer = consumer.to_owned();
+        let passed = uncut(async move {
+            let (mut after, mut passed) = (None, 0);
+            loop {
+                let (statements, consumer) = (&settings.statements, &consumer);
+                let looked = settings.run_together(&pool, async |connection| {
+                    turn::overdue(connection, statements, consumer, after).await
+                });
+                let what = "waiting events could not be looked at";
+                let looked = looked.await;
+                let (aggregates, overdue) = looked
+                    .map_err(|error| failed(format!("{what} in {}", settings.table), error))?;
+                let Some(&last) = aggregates.last() else {
+                    return Ok::<_, Error>(passed);
+                };
+                after = Some(last);
+                if overdue.is_empty() && policy != OrderPolicy::Park {
+                    continue;
+                }
+                // Commits together: turns, looked for once more, now that nobody else passes them on.
+                let passing = settings.run_together(&pool, async |connection| {
+                    turn::lock(connection, statements, consumer).await?;
+                    if policy == OrderPolicy::Park {
+                        turn::park_of_aggregates(connection, statements, consumer, aggregates)
+                            .await?;
+                    }
+                    turn::pass_of_aggregates(connection, statements, consumer, overdue).await
+                });
+                let what = "waiting events could not be given their turn";
+                let done = passing.await;
+                passed +=
+                    done.map_err(|error| failed(format!("{what} in {}", settings.table), error))?;
+            }
+        })
+        .await?;
+        if passed > 0
+            && let Some(order) = &self.order
+        {
+            order.passed.notify_one();
+        }
+        Ok(passed)
+    }
+
+    fn policy(&self) -> OrderPolicy {
+        let order = self.order.as_ref();
+        order.map_or(OrderPolicy::default(), |order| order.policy)
+    }
+
+    fn shared(&self, holder: &Holder) -> (sqlx::PgPool, Arc<super::Settings>, Holder) {
+        (
+            self.pool.clone(),
+            Arc::clone(&self.settings),
+            holder.clone(),
+        )
+    }
+}

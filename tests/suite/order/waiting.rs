@@ -1,0 +1,199 @@
+//! One at a time, in the order of the stream.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use eventflow::{
+    Failure, Inbox as _, Source as _,
+    inbox::{Admission, Arrival, Due, Holder, Order, OrderPolicy, Settlement, Status},
+};
+use eventflow_tests::{
+    eventually,
+    running::Running,
+    shop::{Database, GROUP, Owned, Postgres, Script, in_an_hour, soon},
+};
+use futures_util::FutureExt;
+use uuid::Uuid;
+
+use super::{
+    DEADLINE, Overlaps, all_of, at_times_failing, consumer, drain, event, handled, open, publish,
+};
+
+on_every_database!(
+    events_of_an_aggregate_run_one_at_a_time_in_the_order_of_the_stream,
+    later_events_wait_for_a_retry_and_other_aggregates_go_on,
+    events_behind_one_of_a_dead_worker_wait_for_it,
+    a_backlog_that_waits_in_the_inbox_is_in_order,
+);
+
+async fn events_of_an_aggregate_run_one_at_a_time_in_the_order_of_the_stream<D: Database>() {
+    let shop = open::<D>().await;
+    let overlaps = Overlaps::default();
+    let running = ["one", "two"].map(|name| {
+        let script = at_times_failing(&overlaps);
+        let consumer = consumer(&shop, name, script).backoff(soon()).batch_size(20);
+        Running::start(consumer.build().unwrap())
+    });
+
+    for number in 0..12 {
+        publish(&shop, (0..20).map(|aggregate| (aggregate, number))).await;
+    }
+    eventually(DEADLINE, async || shop.counts().await.processed == 240).await;
+    for running in running {
+        running.stop().await;
+    }
+
+    assert_eq!(handled(&shop).await, all_of(20, 12));
+    assert!(overlaps.seen().is_empty());
+}
+
+async fn later_events_wait_for_a_retry_and_other_aggregates_go_on<D: Database>() {
+    let shop = open::<D>().await;
+    publish(&shop, [(0, 0), (0, 1), (1, 0), (1, 1), (0, 2)]).await;
+    let script = Script::<D>::new().on_order(|mut call| {
+        async move {
+            call.write().await?;
+            if call.meta.event_id == "000/000" && call.meta.attempt == 1 {
+                return Err(Failure::retry("not yet"));
+            }
+            Ok(())
+        }
+        .boxed()
+    });
+    let consumer = consumer(&shop, "a", script).backoff(in_an_hour());
+    let consumer = consumer.build().unwrap();
+
+    let report = consumer.drain().await.unwrap();
+
+    assert_eq!((report.processed, report.failed), (2, 1), "{report}");
+    assert_eq!(handled(&shop).await[&1], [0, 1]);
+    consumer.drain_scheduled().await.unwrap();
+    assert_eq!(handled(&shop).await[&0], [0, 1, 2]);
+}
+
+async fn events_behind_one_of_a_dead_worker_wait_for_it<D: Database>() {
+    let shop = open::<D>().await;
+    let dead = Holder {
+        consumer: GROUP.to_owned(),
+        name: "dead".to_owned(),
+        lease: Duration::ZERO,
+    };
+    let (inbox, streams) = (shop.inbox(), shop.stream.streams());
+    let reader = inbox.acquire_reading(&dead, &streams).await;
+    let reader = reader.unwrap().unwrap();
+    let arrivals = [(0, 0), (0, 1), (1, 0), (0, 2)].map(|(aggregate, number)| Arrival {
+        id: Uuid::now_v7(),
+        envelope: event(aggregate, number),
+        raw: None,
+        admission: Admission::Run,
+        max_retries: 3,
+    });
+    let stored = inbox.insert_in_order(&dead, &reader, arrivals.to_vec());
+    assert_eq!(stored.await.unwrap().unwrap().rows.len(), 2);
+
+    let report = drain(consumer(&shop, "b", Script::new())).await;
+
+    assert_eq!((report.recovered, report.processed), (2, 4), "{report}");
+    assert_eq!(handled(&shop).await[&0], [0, 1, 2]);
+}
+
+async fn a_backlog_that_waits_in_the_inbox_is_in_order<D: Database>() {
+    let shop = open::<D>().await;
+    for number in 0..30 {
+        publish(&shop, (0..5).map(|aggregate| (aggregate, number))).await;
+    }
+    let overlaps = Overlaps::default();
+    let consumer = consumer(&shop, "a", at_times_failing(&overlaps))
+        .backoff(soon())
+        .batch_size(5)
+        .workers(2);
+    let running = Running::start(consumer.build().unwrap());
+
+    eventually(DEADLINE, async || shop.counts().await.processed == 150).await;
+    running.stop().await;
+
+    assert_eq!(handled(&shop).await, all_of(5, 30));
+    assert!(overlaps.seen().is_empty());
+}
+
+fn another() -> Holder {
+    Holder {
+        consumer: GROUP.to_owned(),
+        name: "another".to_owned(),
+        lease: Duration::from_mins(5),
+    }
+}
+
+/// The time that claims take of which each finds one row.
+async fn time_of_claims(shop: &eventflow_tests::shop::Shop<Postgres<Owned>>) -> Duration {
+    let holder = another();
+    let began = Instant::now();
+    for _ in 0..200 {
+        let claimed = shop.inbox().claim(&holder, Due::Now, 1).await.unwrap();
+        assert_eq!(claimed.len(), 1);
+    }
+    began.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_wait_cost_a_claim_nothing() {
+    let shop = open::<Postgres<Owned>>().await;
+    let due = "INSERT INTO event_inbox (event_id, stream_id, event_type, aggregate_id, occurred_on,
+            payload, consumer, position, next_retry_at)
+        SELECT kind || i, '', 'OrderPlaced',
+            CASE kind WHEN 'due' THEN gen_random_uuid()
+                ELSE '00000000-0000-0000-0000-000000000001' END,
+            now(), '{}', 'shop', i,
+            CASE kind WHEN 'due' THEN NULL ELSE TIMESTAMPTZ '9999-12-31 00:00:00+00' END
+        FROM generate_series(1, {rows}) AS i, (VALUES ('{kind}')) AS kinds(kind)";
+    let insert = |kind: &str, rows: &str| due.replace("{kind}", kind).replace("{rows}", rows);
+    shop.database.change(insert("due", "1000")).await;
+    shop.database.change("ANALYZE event_inbox").await;
+    time_of_claims(&shop).await;
+    let alone = time_of_claims(&shop).await;
+
+    shop.database.change(insert("waiting", "100000")).await;
+    shop.database.change("ANALYZE event_inbox").await;
+    time_of_claims(&shop).await;
+    let beside = time_of_claims(&shop).await;
+
+    println!("200 claims: {alone:?} alone, {beside:?} beside 100,000 rows that wait");
+    assert!(
+        beside < alone * 5,
+        "{alone:?} alone, {beside:?} beside them"
+    );
+    // Neither do they cost those anything who pass the turn on.
+    let inbox = shop.inbox().in_order(Order {
+        policy: OrderPolicy::Block,
+        passed: Arc::default(),
+    });
+    let holder = another();
+    while !inbox
+        .claim(&holder, Due::Now, 1_000)
+        .await
+        .unwrap()
+        .is_empty()
+    {}
+    assert_eq!(inbox.pass_turns(GROUP).await.unwrap(), 1);
+    let began = Instant::now();
+    for _ in 0..50 {
+        let claimed = inbox.claim(&holder, Due::Now, 9).await.unwrap();
+        assert_eq!(claimed.len(), 1);
+        let settlement = Settlement {
+            lease: claimed[0].lease,
+            status: Status::Processed,
+            retry_count: 0,
+            delay: Duration::ZERO,
+            error_message: None,
+        };
+        inbox.settle(&holder, &[settlement]).await.unwrap();
+    }
+    let passed = began.elapsed();
+    println!("50 turns: {passed:?}");
+    assert!(
+        passed < alone * 10,
+        "{alone:?} for claims, {passed:?} for turns"
+    );
+}
