@@ -30,11 +30,12 @@ impl Check {
 }
 
 /// Compares the tables with what the stream has carried.
-pub(crate) fn outcome(carried: &Carried, written: &Written) -> Vec<Check> {
+pub(crate) fn outcome(carried: &Carried, written: &Written, is_ordered: bool) -> Vec<Check> {
     let Written {
         rows,
         effects,
         unequal,
+        published,
     } = written;
     let by_id: BTreeMap<&str, &Row> = rows.iter().map(|row| (&*row.event_id, row)).collect();
     let mut effects_of = BTreeMap::<&str, usize>::new();
@@ -43,7 +44,7 @@ pub(crate) fn outcome(carried: &Carried, written: &Written) -> Vec<Check> {
     }
     let done = |event: &Event| matches!(event.kind, Kind::Done | Kind::FailsOnce);
     let effects_of = |event: &Event| effects_of.get(&*event.id).copied().unwrap_or_default();
-    vec![
+    let mut checks = vec![
         Check::new(
             "Redis has every entry that it has answered with",
             carried.lost.clone(),
@@ -80,7 +81,9 @@ pub(crate) fn outcome(carried: &Carried, written: &Written) -> Vec<Check> {
             "every malformed entry is kept with its bytes",
             not_kept(carried, &by_id),
         ),
-    ]
+    ];
+    checks.extend(is_ordered.then(|| order(carried, published)));
+    checks
 }
 
 /// Malformed entries that are not kept as they came, with a reason.
@@ -96,6 +99,32 @@ fn not_kept(carried: &Carried, by_id: &BTreeMap<&str, &Row>) -> Vec<String> {
             .then(|| format!("{id}: no reason")),
     };
     carried.malformed.iter().filter_map(kept).collect()
+}
+
+/// Checks that the events of each aggregate have run in the order in which they came.
+fn order(carried: &Carried, published: &[String]) -> Check {
+    let by_aggregate = |ids: &[String]| {
+        let mut order = BTreeMap::<_, Vec<String>>::new();
+        for id in ids {
+            if let Some(event) = carried.events.get(id) {
+                order.entry(event.aggregate).or_default().push(id.clone());
+            }
+        }
+        order
+    };
+    let have_run: BTreeSet<&String> = published.iter().collect();
+    let mut came = carried.order.clone();
+    came.retain(|id| have_run.contains(id));
+    let (came, ran) = (by_aggregate(&came), by_aggregate(published));
+    let against = came.iter().filter_map(|(aggregate, came)| {
+        let ran = ran.get(aggregate)?;
+        let (first, instead) = came.iter().zip(ran).find(|(came, ran)| came != ran)?;
+        Some(format!("{aggregate}: {instead} has run before {first}"))
+    });
+    Check::new(
+        "the events of an aggregate have run in order",
+        against.collect(),
+    )
 }
 
 /// What is wrong with events, each with its id.

@@ -227,6 +227,7 @@ impl Numbered {
     fn start(number: usize, mode: Mode, config: &WorkerConfig) -> Self {
         let config = WorkerConfig {
             mode: mode.settings(),
+            ordered: mode == Mode::Ordered,
             ..config.clone()
         };
         Self {
@@ -238,7 +239,7 @@ impl Numbered {
 
     /// Whether its rows are there, and leased, before it handles them.
     pub(crate) fn owns_at_birth(&self) -> bool {
-        self.mode == Mode::Owned
+        self.mode.owns_at_birth()
     }
 
     fn has_started(&self) -> bool {

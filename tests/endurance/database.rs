@@ -38,6 +38,8 @@ pub(crate) struct Written {
     pub(crate) effects: Vec<String>,
     /// The events whose effects and published events are not as many.
     pub(crate) unequal: Vec<String>,
+    /// The events that have published, in the order of the outbox.
+    pub(crate) published: Vec<String>,
 }
 
 /// A claim: a row's id, and its token.
@@ -174,6 +176,9 @@ impl Database {
                 .texts("SELECT event_id FROM effects ORDER BY event_id")
                 .await,
             unequal: self.texts(UNEQUAL).await,
+            published: self
+                .texts("SELECT causation_id FROM event_outbox ORDER BY id")
+                .await,
         }
     }
 

@@ -25,6 +25,8 @@ struct Published {
 pub(crate) struct Carried {
     pub(crate) entries: usize,
     pub(crate) events: BTreeMap<String, Event>,
+    /// The ids of the events, in the order in which they came first.
+    pub(crate) order: Vec<String>,
     /// Entries with an event that another entry brings as well.
     pub(crate) duplicates: usize,
     /// The bytes that are to be kept of malformed entries, by the ids of their dead letters.
@@ -69,7 +71,10 @@ impl Ledger {
             } else {
                 let event = &published.events[&event_id(&fields)];
                 let before = carried.events.insert(event.id.clone(), event.clone());
-                carried.duplicates += usize::from(before.is_some());
+                match before {
+                    Some(_) => carried.duplicates += 1,
+                    None => carried.order.push(event.id.clone()),
+                }
             }
             ids.insert(entry);
         }

@@ -133,7 +133,9 @@ async fn soak(title: String, mut rng: Rng, modes: Modes, length: Duration, logs:
 
     let counts = [&reports[..], &last_reports].concat();
     let carried = carried(&cluster, &ledger).await;
-    checks.extend(checks::outcome(&carried, &cluster.database.written().await));
+    let written = cluster.database.written().await;
+    let is_ordered = cluster.crew.modes().are_ordered();
+    checks.extend(checks::outcome(&carried, &written, is_ordered));
     checks.extend(counters::checks(&counts, &carried));
     checks.push(Check::new(
         "after the faults, the counts are exact",

@@ -18,17 +18,23 @@ pub(crate) enum Mode {
     Inline,
     /// As inline, without those savepoints.
     ReplaySafe,
+    /// The events of an aggregate run one at a time, in order. Not drawn: all workers must.
+    Ordered,
 }
 
 impl Mode {
-    const ALL: [Self; 3] = [Self::Owned, Self::Inline, Self::ReplaySafe];
+    const DRAWN: [Self; 3] = [Self::Owned, Self::Inline, Self::ReplaySafe];
 
     /// What a worker is told.
     pub(crate) fn settings(self) -> shop::Mode {
         shop::Mode {
-            inline: self != Self::Owned,
+            inline: !self.owns_at_birth(),
             replay_safe: self == Self::ReplaySafe,
         }
+    }
+
+    pub(crate) fn owns_at_birth(self) -> bool {
+        matches!(self, Self::Owned | Self::Ordered)
     }
 }
 
@@ -38,6 +44,7 @@ impl fmt::Display for Mode {
             Self::Owned => "owned",
             Self::Inline => "inline",
             Self::ReplaySafe => "replay-safe",
+            Self::Ordered => "ordered",
         })
     }
 }
@@ -75,7 +82,7 @@ impl Modes {
         let mut drawn = self.drawn.lock().unwrap();
         let Drawn { rng, left, counts } = &mut *drawn;
         if left.is_empty() {
-            *left = Mode::ALL.to_vec();
+            *left = Mode::DRAWN.to_vec();
             rng.shuffle(left);
         }
         let mode = left.pop().unwrap();
@@ -88,9 +95,14 @@ impl Modes {
     /// three workers has them, and not at each moment.
     pub(crate) fn have_owned(&self, length: Duration) -> bool {
         match self.only {
-            Some(mode) => mode == Mode::Owned,
+            Some(mode) => mode.owns_at_birth(),
             None => length >= MEETS_OWNED,
         }
+    }
+
+    /// Whether the events of an aggregate must have run in order.
+    pub(crate) fn are_ordered(&self) -> bool {
+        self.only == Some(Mode::Ordered)
     }
 
     /// How many workers have run in each mode.

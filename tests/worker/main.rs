@@ -10,7 +10,7 @@
 use eventflow::{
     RedisStream, Source,
     consumer::{ConsumerBuilder, UnknownEvents},
-    inbox::backoff::Backoff,
+    inbox::{OrderPolicy, backoff::Backoff},
     outbox::{PgOutbox, SqliteOutbox},
     prelude::*,
     router::{Dispatch, Router},
@@ -135,7 +135,8 @@ fn tune<Src: Source, I: Inbox, S>(
         UnknownEvents::DeadLetter
     };
     let builder = if config.ordered {
-        builder.ordered()
+        // An event that always fails is not to keep its aggregate for ever.
+        builder.order_policy(OrderPolicy::Skip)
     } else {
         builder
     };

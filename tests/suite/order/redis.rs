@@ -6,7 +6,7 @@ use eventflow::{Envelope, Sink as _, prelude::*};
 use eventflow_tests::{
     postgres::Database,
     redis::RedisServer,
-    work::{CREATE_EFFECTS, End, WorkRequested},
+    work::{End, WorkRequested, create_effects},
     worker::{InboxAt, Signal, Worker, WorkerConfig},
 };
 use sqlx::{Executor as _, PgPool};
@@ -77,7 +77,7 @@ async fn order_is_kept_while_workers_are_killed_and_stopped() {
     let inbox = PgInbox::connect(database.url()).await.unwrap();
     inbox.migrate().await.unwrap();
     let effects = PgPool::connect(database.url()).await.unwrap();
-    effects.execute(CREATE_EFFECTS).await.unwrap();
+    create_effects(&effects).await;
     effects
         .execute("ALTER TABLE effects ADD COLUMN place BIGSERIAL")
         .await
