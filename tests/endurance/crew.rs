@@ -225,9 +225,17 @@ impl Crew {
 
 impl Numbered {
     fn start(number: usize, mode: Mode, config: &WorkerConfig) -> Self {
+        let is_ordered = mode == Mode::Ordered;
+        let redis_timeout = if is_ordered {
+            // One worker reads: what it does not hear, nobody does.
+            Duration::from_secs(1)
+        } else {
+            config.redis_timeout
+        };
         let config = WorkerConfig {
             mode: mode.settings(),
-            ordered: mode == Mode::Ordered,
+            ordered: is_ordered,
+            redis_timeout,
             ..config.clone()
         };
         Self {
