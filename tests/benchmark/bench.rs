@@ -77,6 +77,7 @@ impl fmt::Display for Case {
         f.write_str(match self.mode {
             Mode::Owned => "",
             Mode::Inline => ", inline",
+            Mode::Ordered => ", ordered",
         })?;
         f.write_str(match self.on {
             On::Servers => "",

@@ -12,6 +12,9 @@ use crate::Result;
 pub(crate) const STREAM: &str = "orders";
 pub(crate) const GROUP: &str = "billing";
 
+/// How many aggregates the events are about, in turn.
+const AGGREGATES: u32 = 1_000;
+
 /// How many entries are sent to Redis at once.
 const AT_ONCE: u32 = 1_000;
 
@@ -37,7 +40,8 @@ impl OrderCreated {
     }
 
     pub(crate) fn envelope(&self) -> Result<Envelope> {
-        Ok(Envelope::new(self)?)
+        let aggregate = Uuid::from_u128(u128::from(self.number % AGGREGATES));
+        Ok(Envelope::new(self)?.with_aggregate_id(aggregate))
     }
 }
 

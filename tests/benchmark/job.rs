@@ -47,6 +47,8 @@ pub(crate) enum Mode {
     Owned,
     /// One for everything, with no savepoints.
     Inline,
+    /// As owned, the events of an aggregate one after the other.
+    Ordered,
 }
 
 /// Where events come from and are stored.

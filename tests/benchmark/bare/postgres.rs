@@ -97,7 +97,7 @@ impl Lane {
             }
             let arrivals = Arrivals::read(&entries)?;
             match self.mode {
-                Mode::Owned => self.store_then_handle(&entries, &arrivals).await?,
+                Mode::Owned | Mode::Ordered => self.store_then_handle(&entries, &arrivals).await?,
                 Mode::Inline => self.handle_and_store(&entries, &arrivals).await?,
             }
         }

@@ -30,7 +30,7 @@ macro_rules! with_service {
             (Work::Nothing, _) => {
                 consume($flood, Consumer::builder($stream, $inbox, Idle::new(()))).await
             }
-            (Work::Insert, Mode::Owned) => {
+            (Work::Insert, Mode::Owned | Mode::Ordered) => {
                 consume(
                     $flood,
                     Consumer::builder($stream, $inbox, $database::Reserving::new(())),
@@ -86,6 +86,7 @@ where
     let builder = match flood.mode {
         Mode::Owned => builder,
         Mode::Inline => builder.inline(),
+        Mode::Ordered => builder.ordered(),
     };
     let consumer = builder.build()?;
     let handle = consumer.handle();

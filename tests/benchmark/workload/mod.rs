@@ -6,6 +6,7 @@ mod cpu;
 mod dispatch;
 mod latency;
 mod memory;
+mod order;
 mod scaling;
 mod throughput;
 
@@ -54,6 +55,9 @@ pub(crate) enum Workload {
     /// Building many handlers.
     #[value(name = "W9")]
     W9,
+    /// Order per aggregate.
+    #[value(name = "W10")]
+    W10,
 }
 
 impl Workload {
@@ -71,6 +75,7 @@ impl Workload {
                 Ok(lines)
             }
             Self::W9 => build::measure(bench).await,
+            Self::W10 => order::measure(bench).await,
         }
     }
 
@@ -135,6 +140,7 @@ impl Workload {
             Self::W7 => "W7",
             Self::W8 => "W8",
             Self::W9 => "W9",
+            Self::W10 => "W10",
         }
     }
 }
