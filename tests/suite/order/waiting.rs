@@ -101,7 +101,7 @@ async fn events_behind_one_of_a_dead_worker_wait_for_it<D: Database>() {
 
 async fn a_backlog_that_waits_in_the_inbox_is_in_order<D: Database>() {
     let shop = open::<D>().await;
-    for number in 0..30 {
+    for number in 0..16 {
         publish(&shop, (0..5).map(|aggregate| (aggregate, number))).await;
     }
     let overlaps = Overlaps::default();
@@ -111,10 +111,10 @@ async fn a_backlog_that_waits_in_the_inbox_is_in_order<D: Database>() {
         .workers(2);
     let running = Running::start(consumer.build().unwrap());
 
-    eventually(DEADLINE, async || shop.counts().await.processed == 150).await;
+    eventually(DEADLINE, async || shop.counts().await.processed == 80).await;
     running.stop().await;
 
-    assert_eq!(handled(&shop).await, all_of(5, 30));
+    assert_eq!(handled(&shop).await, all_of(5, 16));
     assert!(overlaps.seen().is_empty());
 }
 
