@@ -59,8 +59,8 @@
 //! At-least-once delivery, and effects exactly once for everything that the handler writes through
 //! its transaction: the handler's writes and the row's new state commit together or not at all.
 //! Effects elsewhere need an idempotency key: the event id in [`Metadata`]. A duplicate is
-//! recognised for as long as its row is kept. Events are not ordered. What happens when a process,
-//! a server or the network fails is in [`guarantees`].
+//! recognised for as long as its row is kept. Events are not ordered, unless the consumer is: see [`mod@order`].
+//! What happens when a process, a server or the network fails is in [`guarantees`].
 //!
 //! # Events
 //!
