@@ -2,8 +2,12 @@
 //!
 //! Each handler leaves one row in `steps` per run that was committed.
 
+use std::collections::{BTreeMap, HashSet};
+
 use eventflow::prelude::*;
 use sqlx::PgPool;
+
+use crate::redis::RedisServer;
 
 /// The steps that each order takes, in this order.
 pub const STEPS: [&str; 4] = ["placed", "paid", "shipped", "closed"];
@@ -27,26 +31,28 @@ macro_rules! events {
     };
 }
 
-events!(Placed Paid Shipped);
+events!(Placed Paid Receipted Shipped);
 
 /// What the stream carries.
 #[derive(Debug, EventSet)]
 pub enum ChainEvents {
     Placed(Placed),
     Paid(Paid),
+    Receipted(Receipted),
     Shipped(Shipped),
 }
 
-#[handler(publishes(Paid))]
+/// Publishes two events: nothing but the relay keeps their order.
+#[handler(publishes(Paid, Receipted))]
 pub async fn charge(
     event: Placed,
     tx: &mut PgConnection,
     outbox: &mut Outbox,
 ) -> Result<(), Failure> {
     note(tx, event.order_id, "paid").await?;
-    outbox.publish(&Paid {
-        order_id: event.order_id,
-    })?;
+    let order_id = event.order_id;
+    outbox.publish(&Paid { order_id })?;
+    outbox.publish(&Receipted { order_id })?;
     Ok(())
 }
 
@@ -64,7 +70,7 @@ pub async fn close(event: Shipped, tx: &mut PgConnection) -> Result<(), Failure>
     Ok(note(tx, event.order_id, "closed").await?)
 }
 
-#[router(events = ChainEvents, handlers(charge, ship, close))]
+#[router(events = ChainEvents, handlers(charge, ship, close), ignore(Receipted))]
 #[derive(Debug)]
 pub struct Chain;
 
@@ -118,4 +124,34 @@ pub async fn wrong_orders(pool: &PgPool) -> Vec<String> {
     .fetch_all(pool)
     .await
     .unwrap()
+}
+
+/// The events of each order in a stream, by their types: each where it came first.
+pub async fn events_of_orders(redis: &RedisServer) -> BTreeMap<String, Vec<String>> {
+    let mut seen = HashSet::new();
+    let mut orders = BTreeMap::<String, Vec<String>>::new();
+    let mut from = "-".to_owned();
+    loop {
+        let page = ["XRANGE", "work", &from, "+", "COUNT", "1000"];
+        let entries: Vec<(String, Vec<String>)> = redis.run(&page).await;
+        let Some((last, _)) = entries.last() else {
+            return orders;
+        };
+        from = format!("({last}");
+        for (_, fields) in entries {
+            let event: Published = serde_json::from_str(&fields[1]).unwrap();
+            if seen.insert(event.event_id) {
+                let events = orders.entry(event.aggregate_id).or_default();
+                events.push(event.event_type);
+            }
+        }
+    }
+}
+
+/// What of an entry names the event.
+#[derive(Deserialize)]
+struct Published {
+    event_id: String,
+    event_type: String,
+    aggregate_id: String,
 }

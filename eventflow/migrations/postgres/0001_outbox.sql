@@ -1,4 +1,5 @@
--- `payload` is JSON, not JSONB: it keeps the text as it was written, and takes what JSONB refuses.
+-- `payload` is JSON, not JSONB: it keeps the text as it was written, and takes what JSONB refuses. Its
+-- length stands beside it, so that nobody reads it to know how much to read.
 CREATE TABLE {table} (
     id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     event_id VARCHAR(255) NOT NULL,
@@ -8,6 +9,7 @@ CREATE TABLE {table} (
     causation_id VARCHAR(255),
     occurred_on TIMESTAMP WITH TIME ZONE NOT NULL,
     payload JSON NOT NULL,
+    payload_bytes INTEGER NOT NULL,
     headers JSONB,
     status VARCHAR(50) NOT NULL DEFAULT 'pending',
     created_at TIMESTAMP WITH TIME ZONE NOT NULL DEFAULT now(),

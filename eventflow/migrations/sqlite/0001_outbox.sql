@@ -8,6 +8,7 @@ CREATE TABLE {table} (
     causation_id TEXT,
     occurred_on INTEGER NOT NULL,
     payload TEXT NOT NULL,
+    payload_bytes INTEGER NOT NULL,
     headers TEXT,
     status TEXT NOT NULL DEFAULT 'pending'
         CHECK (status IN ('pending', 'published', 'dead_letter')),

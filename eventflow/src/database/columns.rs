@@ -4,7 +4,7 @@ use std::{borrow::Cow, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::envelope::Metadata;
+use crate::envelope::{Metadata, wire};
 
 /// Column `headers`: what travels beside the event.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -15,7 +15,8 @@ struct Headers {
 
 /// Writes column `headers`; `None` if there is nothing to write.
 pub(crate) fn headers_of(metadata: &Metadata) -> Option<String> {
-    let traceparent = Some(metadata.traceparent.clone()?);
+    let traceparent = metadata.traceparent.clone();
+    let traceparent = Some(traceparent.filter(|text| wire::is_traceparent(text))?);
     serde_json::to_string(&Headers { traceparent }).ok()
 }
 

@@ -19,7 +19,7 @@ pub(crate) fn infrastructure(error: &(dyn StdError + 'static)) -> Option<LossKin
 
 /// Says whether the database refuses the values that a statement carries, and would again.
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
-fn refuses_values(error: &sqlx::Error) -> bool {
+pub(crate) fn refuses_values(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Encode(_)) || database::is_of_values(error)
 }
 

@@ -52,8 +52,11 @@ pub(crate) enum When {
 impl Outgoing {
     /// Takes an event that can be written as an entry.
     pub(super) fn new(envelope: Envelope, when: When) -> Result<Self, PublishError> {
-        wire::check(&envelope, wire::Limits::default())
-            .map_err(|error| PublishError::refused(&envelope, error))?;
+        let refused = |error| PublishError::refused(&envelope, error);
+        wire::check(&envelope, wire::Limits::default()).map_err(refused)?;
+        if let When::At(time) = when {
+            wire::check_year("publish_at", &time).map_err(|error| refused(error.into()))?;
+        }
         Ok(Self { envelope, when })
     }
 }

@@ -66,7 +66,7 @@ pub(crate) const CONNECTIONS: u32 = 2;
 
 /// Every column that the statements of either database name.
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
-const COLUMNS: [&str; 16] = [
+const COLUMNS: [&str; 17] = [
     "id",
     "event_id",
     "event_type",
@@ -75,6 +75,7 @@ const COLUMNS: [&str; 16] = [
     "causation_id",
     "occurred_on",
     "payload",
+    "payload_bytes",
     "headers",
     "status",
     "created_at",

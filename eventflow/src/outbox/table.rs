@@ -92,7 +92,7 @@ impl Marks {
     }
 
     /// The rows.
-    #[cfg(any(feature = "postgres", feature = "sqlite"))]
+    #[cfg(feature = "postgres")]
     pub(super) fn rows(&self) -> impl Iterator<Item = i64> {
         let rows = self.published.iter().chain(&self.refused);
         rows.map(|(row, _)| *row)

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use eventflow::{Inbox, outbox::OutboxTable};
 use eventflow_tests::{
-    chain::{create_steps, orders_with, place_orders, wrong_orders},
+    chain::{create_steps, events_of_orders, orders_with, place_orders, wrong_orders},
     eventually,
     postgres::Database,
     redis::RedisServer,
@@ -50,6 +50,15 @@ async fn ten_thousand_orders_take_each_step_once_and_in_order_while_processes_ar
     assert!(killed >= 6, "only {killed} processes were killed");
     let wrong = wrong_orders(&pool).await;
     assert!(wrong.is_empty(), "{} orders: {wrong:?}", wrong.len());
+    let orders = events_of_orders(&redis).await;
+    assert_eq!(orders.len(), ORDERS as usize);
+    for (order, events) in orders {
+        assert_eq!(
+            events,
+            ["Placed", "Paid", "Receipted", "Shipped"],
+            "{order}"
+        );
+    }
     let counts = inbox.counts("billing").await.unwrap();
     assert_eq!(counts.processed, 3 * u64::from(ORDERS), "{counts:?}");
     assert_eq!(counts.dead_letter, 0, "{counts:?}");

@@ -6,6 +6,7 @@ mod handlers;
 mod refusals;
 mod table;
 mod transactions;
+mod waking;
 
 use eventflow_tests::shop::{Database, Shop};
 

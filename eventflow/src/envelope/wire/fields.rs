@@ -96,7 +96,7 @@ pub(super) fn time(field: &'static str, text: &str) -> Result<DateTime<Utc>, Mal
     Ok(time)
 }
 
-pub(super) fn check_year(field: &'static str, time: &DateTime<Utc>) -> Result<(), Malformed> {
+pub(crate) fn check_year(field: &'static str, time: &DateTime<Utc>) -> Result<(), Malformed> {
     if (1..=9999).contains(&time.year()) {
         Ok(())
     } else {
@@ -130,7 +130,7 @@ pub(super) fn check_payload_depth(text: &str) -> Result<(), Malformed> {
 }
 
 /// Whether the text has the shape of a W3C trace context of any version.
-pub(super) fn is_traceparent(text: &str) -> bool {
+pub(crate) fn is_traceparent(text: &str) -> bool {
     let mut parts = text.split('-');
     let [Some(version), Some(trace), Some(span), Some(flags)] =
         [parts.next(), parts.next(), parts.next(), parts.next()]

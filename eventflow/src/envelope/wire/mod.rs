@@ -37,13 +37,18 @@ mod corpus;
 #[cfg(test)]
 mod properties;
 
+pub(crate) use self::{
+    fields::{check_year, is_traceparent},
+    raw::beginning,
+    read::event_type_hint,
+    write::check,
+};
 pub use self::{
     malformed::Malformed,
     raw::{raw, restore},
     read::read,
     write::write,
 };
-pub(crate) use self::{raw::beginning, read::event_type_hint, write::check};
 
 /// How the event id begins of the dead letter that keeps a malformed entry. No event's does.
 pub const MALFORMED: &str = "malformed:";

@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use sqlx::PgPool;
+use tokio::sync::watch;
 
 use super::{PgInbox, Settings, migrate, sql::Statements};
 use crate::{
@@ -143,6 +144,7 @@ impl PgInboxBuilder {
                 options,
                 session,
                 max_connections: self.max_connections,
+                published: watch::Sender::default(),
             }),
             order: None,
         })

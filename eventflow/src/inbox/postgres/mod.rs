@@ -23,6 +23,7 @@ use sqlx::{
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgRow},
 };
+use tokio::sync::watch;
 use uuid::Uuid;
 
 pub use self::{builder::PgInboxBuilder, unit::PgUnit};
@@ -88,6 +89,8 @@ struct Settings {
     options: Option<PgConnectOptions>,
     session: Session,
     max_connections: Option<u32>,
+    /// Changes when this process has committed what handlers published.
+    published: watch::Sender<()>,
 }
 
 impl Settings {
@@ -255,7 +258,7 @@ impl Inbox for PgInbox {
             table,
             session: session.clone(),
         };
-        PgOutbox::new(connected, true)
+        PgOutbox::new(connected, true, self.settings.published.clone())
     }
 
     async fn check_outbox(&self, outbox: &PgOutbox) -> Result<(), Error> {

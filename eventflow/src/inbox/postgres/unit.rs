@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     database::{
-        error::{code, infrastructure},
+        error::{code, infrastructure, refuses_values},
         postgres::connection::answered,
     },
     inbox::{
@@ -259,9 +259,7 @@ impl Unit for PgUnit {
 
     async fn publish(&mut self, outbox: &PgOutbox, outgoing: &[Outgoing]) -> Result<(), UnitLost> {
         let written = outbox.writer().write(&mut self.connection, outgoing);
-        answered(self.patience, written)
-            .await
-            .map_err(|error| lost("what handlers published could not be written down", error))
+        answered(self.patience, written).await.map_err(unpublished)
     }
 
     async fn commit(mut self) -> Result<(), UnitLost> {
@@ -327,4 +325,15 @@ fn commit_failed(error: sqlx::Error) -> UnitLost {
         (_, None) => LossKind::Handler,
     };
     UnitLost::new(kind, "the commit of a unit of work failed").with_source(error)
+}
+
+/// What a unit says that could not write down what its handlers have published. Only of values that the
+/// database refuses is an event to blame.
+fn unpublished(error: sqlx::Error) -> UnitLost {
+    let kind = if refuses_values(&error) {
+        LossKind::Handler
+    } else {
+        infrastructure(&error).unwrap_or(LossKind::Infrastructure)
+    };
+    UnitLost::new(kind, "what handlers published could not be written down").with_source(error)
 }

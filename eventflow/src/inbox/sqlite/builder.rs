@@ -2,6 +2,8 @@
 
 use std::{fmt, path::Path, sync::Arc};
 
+use tokio::sync::watch;
+
 use super::{Database, SqliteInbox, Statements, migrate};
 use crate::{
     database::{
@@ -62,6 +64,7 @@ impl SqliteInboxBuilder {
                 leases: Leases::of(&table),
                 table,
                 connections,
+                published: watch::Sender::default(),
             }),
             order: None,
         })

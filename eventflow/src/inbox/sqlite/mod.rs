@@ -21,6 +21,7 @@ use sqlx::{
     pool::PoolConnection,
     sqlite::{SqliteArguments, SqliteRow},
 };
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use self::{
@@ -80,6 +81,8 @@ struct Database {
     statements: Arc<Statements>,
     leases: Leases,
     connections: Arc<Connections>,
+    /// Changes when this process has committed what handlers published.
+    published: watch::Sender<()>,
 }
 
 impl SqliteInbox {
@@ -244,7 +247,12 @@ impl Inbox for SqliteInbox {
 
     fn outbox(&self) -> SqliteOutbox {
         let table = Identifier::constant(outbox::TABLE);
-        SqliteOutbox::new(table, Arc::clone(&self.database.connections))
+        let Database {
+            connections,
+            published,
+            ..
+        } = &*self.database;
+        SqliteOutbox::new(table, Arc::clone(connections), published.clone())
     }
 
     async fn check_outbox(&self, outbox: &SqliteOutbox) -> Result<(), Error> {

@@ -16,7 +16,7 @@ use super::{
     turn,
 };
 use crate::{
-    database::error::{code, infrastructure},
+    database::error::{code, infrastructure, refuses_values},
     inbox::{
         Arrival, Holder, Insertion, Lease, LossKind, Order, Settlement, Status, Unit, UnitLost,
         record::insertion, sealed::Sealed, transaction,
@@ -246,7 +246,7 @@ impl Unit for SqliteUnit {
         outgoing: &[Outgoing],
     ) -> Result<(), UnitLost> {
         let written = outbox.writer().write(&mut self.connection, outgoing).await;
-        written.map_err(|error| lost("what handlers published could not be written down", error))
+        written.map_err(unpublished)
     }
 
     async fn commit(mut self) -> Result<(), UnitLost> {
@@ -309,4 +309,15 @@ impl std::fmt::Debug for SqliteUnit {
             .field("guard", &self.guard)
             .finish_non_exhaustive()
     }
+}
+
+/// What a unit says that could not write down what its handlers have published. Only of values that the
+/// database refuses is an event to blame.
+fn unpublished(error: sqlx::Error) -> UnitLost {
+    let kind = if refuses_values(&error) {
+        LossKind::Handler
+    } else {
+        infrastructure(&error).unwrap_or(LossKind::Infrastructure)
+    };
+    UnitLost::new(kind, "what handlers published could not be written down").with_source(error)
 }

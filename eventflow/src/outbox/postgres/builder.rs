@@ -3,6 +3,7 @@
 use std::{fmt, time::Duration};
 
 use sqlx::PgPool;
+use tokio::sync::watch;
 
 use super::{PgOutbox, migrate};
 use crate::{
@@ -52,7 +53,8 @@ impl PgOutboxBuilder {
     /// yes, once for each transaction. Without it they find events when they next poll.
     ///
     /// Postgres commits transactions that notify one after the other: switch it off where thousands of
-    /// them commit each second. It is of no use through a pooler that shares sessions.
+    /// them commit each second, and publish by
+    /// [`within`](PgOutbox::within): [`Outbox::new`](crate::Outbox::new) notifies always. It is of no use through a pooler that shares sessions.
     pub fn notify(mut self, on: bool) -> Self {
         self.notify = on;
         self
@@ -88,7 +90,7 @@ impl PgOutboxBuilder {
     pub async fn connect(self) -> Result<PgOutbox, Error> {
         let notify = self.notify;
         let connected = self.place.connect(CONNECTIONS, ErrorKind::Outbox).await?;
-        Ok(PgOutbox::new(connected, notify))
+        Ok(PgOutbox::new(connected, notify, watch::Sender::default()))
     }
 }
 

@@ -16,7 +16,7 @@ pub use self::builder::PgOutboxBuilder;
 use self::sql::Statements;
 pub(crate) use self::writer::Writer;
 use super::{
-    InTransaction, Outbox, OutboxTable, OutboxTransaction, failed,
+    InTransaction, Outbox, OutboxTable, OutboxTransaction, check_columns, failed,
     record::entry,
     sealed::Sealed,
     table::{BYTES, Counts, DeadLetter, Demand, Fetched, LEASE, Marks, Retention, Term},
@@ -30,7 +30,7 @@ use crate::{
             parameters::{Parameters, Statement},
             place::Connected,
             session::Session,
-            table::Table,
+            table::{self, Table},
         },
         sql::Sql,
         task::uncut,
@@ -101,7 +101,8 @@ impl PgOutbox {
         PgOutboxBuilder::url("").schema_sql().unwrap_or_default()
     }
 
-    pub(crate) fn new(connected: Connected, notify: bool) -> Self {
+    /// `committed` changes when this process has committed events.
+    pub(crate) fn new(connected: Connected, notify: bool, committed: watch::Sender<()>) -> Self {
         let Connected {
             pool,
             options,
@@ -119,7 +120,7 @@ impl PgOutbox {
                 table,
                 session,
                 is_users: options.is_none(),
-                committed: watch::Sender::default(),
+                committed,
             }),
         }
     }
@@ -226,10 +227,12 @@ impl OutboxTable for PgOutbox {
     async fn check_schema(&self) -> Result<(), Error> {
         let this = self.clone();
         uncut(async move {
-            let connection = this.pool.acquire().await;
-            let mut connection =
-                connection.map_err(|error| failed("the database gave no connection", error))?;
-            this.check_in(&mut connection).await
+            let table = &this.settings.table;
+            let columns = this.run(async |connection| table::columns(connection, table).await);
+            let there = columns
+                .await
+                .map_err(|error| failed(format!("table {table} could not be looked at"), error))?;
+            check_columns(table, &there)
         })
         .await
     }

@@ -98,7 +98,7 @@ const ADVANCE: &str = "
             AND outbox.id <> ALL ($7::bigint[])
         ORDER BY outbox.id LIMIT $8 - (SELECT COUNT(*) FROM delayed)),
     due AS (
-        SELECT due.*, SUM(octet_length(due.payload::text)) OVER (
+        SELECT due.*, SUM(due.payload_bytes) OVER (
             PARTITION BY due.publish_at IS NULL ORDER BY due.publish_at, due.id
             ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS bytes_before
         FROM (SELECT * FROM delayed UNION ALL SELECT * FROM prompt) AS due)

@@ -21,10 +21,10 @@ use crate::{
 const INSERT: &str = "
     INSERT INTO {table} (
         event_id, event_type, aggregate_id, correlation_id, causation_id, occurred_on, payload,
-        headers, publish_at)
+        payload_bytes, headers, publish_at)
     SELECT
         event_id, event_type, aggregate_id, correlation_id, causation_id, occurred_on,
-        payload::json, headers::jsonb,
+        payload::json, octet_length(payload), headers::jsonb,
         COALESCE(publish_at, clock_timestamp() + delay * INTERVAL '1 microsecond')
     FROM unnest(
         $1::text[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::timestamptz[], $7::text[],

@@ -2,6 +2,8 @@
 
 use std::{fmt, path::Path, sync::Arc};
 
+use tokio::sync::watch;
+
 use super::{SqliteOutbox, migrate};
 use crate::{
     database::{identifier::Identifier, sqlite::place::Place},
@@ -47,7 +49,8 @@ impl SqliteOutboxBuilder {
     pub async fn open(self) -> Result<SqliteOutbox, Error> {
         let table = Identifier::new("table", &self.table)?;
         let connections = self.place.open(ErrorKind::Outbox).await?;
-        Ok(SqliteOutbox::new(table, Arc::new(connections)))
+        let committed = watch::Sender::default();
+        Ok(SqliteOutbox::new(table, Arc::new(connections), committed))
     }
 }
 

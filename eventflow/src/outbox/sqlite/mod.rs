@@ -87,7 +87,12 @@ impl SqliteOutbox {
             .unwrap_or_default()
     }
 
-    pub(crate) fn new(table: Identifier, connections: Arc<Connections>) -> Self {
+    /// `committed` changes when this process has committed events.
+    pub(crate) fn new(
+        table: Identifier,
+        connections: Arc<Connections>,
+        committed: watch::Sender<()>,
+    ) -> Self {
         Self {
             database: Arc::new(Database {
                 writer: Arc::new(Writer::new(&table)),
@@ -95,7 +100,7 @@ impl SqliteOutbox {
                 leases: Leases::of(&table),
                 table,
                 connections,
-                committed: watch::Sender::default(),
+                committed,
             }),
         }
     }

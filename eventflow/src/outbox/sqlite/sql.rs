@@ -93,7 +93,7 @@ const FETCH: &str = "
             AND outbox.id NOT IN (SELECT value FROM json_each($3))
         ORDER BY outbox.id LIMIT $4 - (SELECT COUNT(*) FROM delayed)),
     due AS (
-        SELECT due.*, SUM(LENGTH(CAST(due.payload AS BLOB))) OVER (
+        SELECT due.*, SUM(due.payload_bytes) OVER (
             PARTITION BY due.publish_at IS NULL ORDER BY due.publish_at, due.id
             ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS bytes_before
         FROM (SELECT * FROM delayed UNION ALL SELECT * FROM prompt) AS due)

@@ -23,11 +23,11 @@ use crate::{
 const INSERT: &str = "
     INSERT INTO {table} (
         event_id, event_type, aggregate_id, correlation_id, causation_id, occurred_on, payload,
-        headers, created_at, publish_at)
+        payload_bytes, headers, created_at, publish_at)
     SELECT
         value ->> 'event_id', value ->> 'event_type', value ->> 'aggregate_id',
         value ->> 'correlation_id', value ->> 'causation_id', value ->> 'occurred_on',
-        value ->> 'payload', value ->> 'headers', {now},
+        value ->> 'payload', value ->> 'payload_bytes', value ->> 'headers', {now},
         COALESCE(value ->> 'publish_at', {now} + (value ->> 'delay'))
     FROM json_each($1) ORDER BY key";
 
@@ -76,6 +76,7 @@ struct Row<'a> {
     causation_id: Option<&'a str>,
     occurred_on: i64,
     payload: &'a str,
+    payload_bytes: usize,
     headers: Option<String>,
     publish_at: Option<i64>,
     delay: Option<i64>,
@@ -97,6 +98,7 @@ impl<'a> Row<'a> {
             causation_id: metadata.causation_id.as_deref(),
             occurred_on: metadata.occurred_on.timestamp_micros(),
             payload: outgoing.envelope.payload().as_str(),
+            payload_bytes: outgoing.envelope.payload().as_str().len(),
             headers: headers_of(metadata),
             publish_at,
             delay,
