@@ -79,13 +79,14 @@ const LOCK: &str =
 
 /// `$1` and `$2` the leases' names and terms, `$3` holder, `$4` consumer, `$5` event ids, `$6`
 /// aggregates. Holds the leases until the transaction ends, so that nobody else gets them before that.
+/// They are locked in the order of the names given, as who takes or extends them does.
 const LOOK: &str = "
     SELECT
         (SELECT COUNT(*) FROM (
             SELECT lease.name FROM {leases} AS lease
-            JOIN unnest($1::text[], $2::bigint[]) AS held(name, term)
+            JOIN unnest($1::text[], $2::bigint[]) WITH ORDINALITY AS held(name, term, place)
                 ON lease.name = held.name AND lease.term = held.term
-            WHERE lease.holder = $3 FOR SHARE OF lease) AS held),
+            WHERE lease.holder = $3 ORDER BY held.place FOR SHARE OF lease) AS held),
         nextval('{positions}'),
         (SELECT array_agg(inbox.event_id) FROM {table} AS inbox
             WHERE inbox.consumer = $4 AND inbox.event_id = ANY($5)),
