@@ -273,20 +273,17 @@ impl PgInbox {
         let (pool, settings) = (self.pool.clone(), Arc::clone(&self.settings));
         let consumer = consumer.to_owned();
         let passed = uncut(async move {
-            let (mut after, mut passed) = (None, 0);
-            loop {
+            let (mut next, mut passed) = (Some(Uuid::nil()), 0);
+            while let Some(from) = next {
                 let (statements, consumer) = (&settings.statements, &consumer);
                 let looked = settings.run_together(&pool, async |connection| {
-                    turn::overdue(connection, statements, consumer, after).await
+                    turn::overdue(connection, statements, consumer, from).await
                 });
                 let what = "waiting events could not be looked at";
                 let looked = looked.await;
                 let (aggregates, overdue) = looked
                     .map_err(|error| failed(format!("{what} in {}", settings.table), error))?;
-                let Some(&last) = aggregates.last() else {
-                    return Ok::<_, Error>(passed);
-                };
-                after = Some(last);
+                next = aggregates.last().and_then(following);
                 if overdue.is_empty() && policy != OrderPolicy::Park {
                     continue;
                 }
@@ -304,6 +301,7 @@ impl PgInbox {
                 passed +=
                     done.map_err(|error| failed(format!("{what} in {}", settings.table), error))?;
             }
+            Ok::<_, Error>(passed)
         })
         .await?;
         if passed > 0
@@ -326,4 +324,9 @@ impl PgInbox {
             holder.clone(),
         )
     }
+}
+
+/// The aggregate that comes next in the database's order of all that there may be.
+fn following(aggregate: &Uuid) -> Option<Uuid> {
+    aggregate.as_u128().checked_add(1).map(Uuid::from_u128)
 }

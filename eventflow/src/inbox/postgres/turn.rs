@@ -163,13 +163,12 @@ const PARK: &str = "
             || '` of its aggregate, which is a dead letter'
     FROM rest WHERE inbox.id = rest.id";
 
-/// `$1` consumer, `$2` the last aggregate that was looked at, `$3` limit: the next ones with an event
-/// that is not done.
+/// `$1` consumer, `$2` the first aggregate to look at, `$3` limit: those from it on with an event that
+/// is not done. Where it begins is never null, so that an index can begin there in any plan.
 const AGGREGATES: &str = "
     WITH RECURSIVE aggregate(id, number) AS (
         (SELECT inbox.aggregate_id, 1::bigint FROM {table} AS inbox
-            WHERE inbox.consumer = $1 AND ($2::uuid IS NULL OR inbox.aggregate_id > $2)
-                AND {unfinished}
+            WHERE inbox.consumer = $1 AND inbox.aggregate_id >= $2 AND {unfinished}
             ORDER BY inbox.aggregate_id LIMIT 1)
         UNION ALL
         SELECT next.aggregate_id, aggregate.number + 1
@@ -364,17 +363,17 @@ pub(super) async fn pass_of_aggregates(
     Ok(pass.execute(connection).await?.rows_affected())
 }
 
-/// The next aggregates after one that have an event which is not done, and of those the ones where a
+/// The next aggregates from one on that have an event which is not done, and of those the ones where a
 /// turn was not passed on.
 pub(super) async fn overdue(
     connection: &mut PgConnection,
     statements: &Statements,
     consumer: &str,
-    after: Option<Uuid>,
+    from: Uuid,
 ) -> Result<(Vec<Uuid>, Vec<Uuid>), sqlx::Error> {
     let aggregates: Vec<Uuid> = sqlx::query_scalar(statements.turn.aggregates.text())
         .bind(consumer)
-        .bind(after)
+        .bind(from)
         .bind(AGGREGATES_AT_ONCE)
         .fetch_all(&mut *connection)
         .await?;
