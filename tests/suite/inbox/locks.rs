@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use eventflow::{
-    inbox::{Due, Lease, Recovery, Retention},
+    inbox::{Due, Inbox as _, Lease, Order, OrderPolicy, Recovery, Retention, Unit as _},
     prelude::*,
 };
 use eventflow_tests::eventually;
@@ -268,4 +268,33 @@ async fn a_store_in_order_locks_the_leases_in_the_order_of_their_names() {
     assert_eq!(second.rows_affected(), 1);
     locked.rollback().await.unwrap();
     assert_eq!(stored.await.unwrap(), 1);
+}
+
+/// Nobody stores in order while another is between settling and its commit.
+#[tokio::test]
+async fn a_unit_that_stands_still_before_its_commit_stops_the_order_for_seconds_only() {
+    let fixture = Postgres::start().await;
+    let builder = PgInbox::builder(fixture.database.url()).lock_timeout(Duration::ZERO);
+    let inbox = builder.connect().await.unwrap().in_order(Order {
+        policy: OrderPolicy::Block,
+        passed: Arc::default(),
+    });
+    let a = holder("a");
+    let reader = inbox.acquire_reading(&a, &[Arc::from("orders")]).await;
+    let reader = reader.unwrap().unwrap();
+    let store = async |id| {
+        let stored = inbox.insert_in_order(&a, &reader, vec![arrival(id)]).await;
+        stored.unwrap().unwrap().rows
+    };
+    let lease = store("1").await[0].lease;
+    let mut still = inbox.begin().await.unwrap();
+    let settled = still.settle(&a, &[settlement(lease, Status::Processed)]);
+    assert_eq!(settled.await.unwrap(), [lease]);
+
+    let stored = tokio::time::timeout(DEADLINE, store("2")).await;
+
+    assert_eq!(stored.unwrap().len(), 0, "the first still has the turn");
+    still.commit().await.unwrap_err();
+    let first = "SELECT status FROM event_inbox WHERE event_id = '1'";
+    assert_eq!(fixture.texts(first).await, ["processing"]);
 }

@@ -4,7 +4,7 @@
 //! turn on has the lock together with others of its kind; who adds an event, or gives one a turn
 //! again, has it alone. Each takes it before the statement that looks at the aggregates, which then
 //! sees what was committed before. Those who have it alone wait for no row of theirs, so that nobody
-//! waits in a circle.
+//! waits in a circle. A process that stands still while it has the lock loses it after [`IDLE`].
 
 use std::collections::{HashMap, HashSet};
 
@@ -73,9 +73,14 @@ impl TurnStatements {
     }
 }
 
+/// For how long a transaction that has the lock may ask nothing before the server ends it: the whole
+/// consumer waits for it meanwhile.
+pub(super) const IDLE: &str = "set_config('idle_in_transaction_session_timeout', '5s', TRUE)";
+
 /// `$1` consumer. To have it alone.
-const LOCK: &str =
-    "SELECT pg_advisory_xact_lock(hashtextextended($1, '{table}'::regclass::oid::bigint))";
+const LOCK: &str = "
+    SELECT {idle}
+    FROM pg_advisory_xact_lock(hashtextextended($1, '{table}'::regclass::oid::bigint))";
 
 /// `$1` and `$2` the leases' names and terms, `$3` holder, `$4` consumer, `$5` event ids, `$6`
 /// aggregates. Holds the leases until the transaction ends, so that nobody else gets them before that.
