@@ -23,6 +23,7 @@ use super::{
 on_each_database!(
     only_the_one_reader_stores,
     a_reader_that_gives_up_is_followed_at_once,
+    a_reader_that_has_not_heard_of_its_right_asks_again,
     the_right_to_read_is_for_all_streams_or_none,
     a_table_of_the_version_before_gets_its_order,
     a_turn_that_was_lost_past_the_inbox_is_passed_on,
@@ -134,12 +135,30 @@ async fn a_reader_that_gives_up_is_followed_at_once(fixture: impl Fixture) {
 
     inbox.release_reading(&one, &reader).await.unwrap();
 
+    let late = inbox.extend_reading(&one, &reader).await.unwrap();
+    assert!(!late, "an extension on its way gave the right back");
     let next = inbox.acquire_reading(&two, &streams()).await.unwrap();
     assert!(next.is_some());
     let late = inbox
         .insert_in_order(&one, &reader, vec![run(0, "1")])
         .await;
     assert!(late.unwrap().is_none());
+}
+
+async fn a_reader_that_has_not_heard_of_its_right_asks_again(fixture: impl Fixture) {
+    let inbox = ordered(fixture.inbox(), OrderPolicy::Block);
+    let one = holder("one");
+    let unheard = inbox.acquire_reading(&one, &streams()).await.unwrap();
+    let unheard = unheard.unwrap();
+
+    let reader = inbox.acquire_reading(&one, &streams()).await.unwrap();
+
+    let reader = reader.expect("its own lease is not in its way");
+    assert!(!inbox.extend_reading(&one, &unheard).await.unwrap());
+    let stored = inbox
+        .insert_in_order(&one, &reader, vec![run(0, "1")])
+        .await;
+    assert_eq!(stored.unwrap().unwrap().rows.len(), 1);
 }
 
 async fn the_right_to_read_is_for_all_streams_or_none(fixture: impl Fixture) {
