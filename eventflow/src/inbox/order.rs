@@ -64,7 +64,7 @@ impl ReaderLease {
     pub(crate) fn names(consumer: &str, streams: &[Arc<str>]) -> Option<Vec<String>> {
         let names = streams
             .iter()
-            .map(|stream| format!("read {stream:?} for {consumer:?}"));
+            .map(|stream| format!("read {} for {}", quoted(stream), quoted(consumer)));
         let mut names: Vec<String> = names.collect();
         names.sort();
         names.dedup();
@@ -73,6 +73,13 @@ impl ReaderLease {
             .all(|name| name.chars().count() <= LONGEST_NAME);
         fit.then_some(names)
     }
+}
+
+/// A text between quotes. Which of its characters are escaped is fixed here, so that processes of
+/// different builds have the same names; a zero byte is one that Postgres does not take.
+fn quoted(text: &str) -> String {
+    let text = text.replace('\\', r"\\").replace('"', r#"\""#);
+    format!("\"{}\"", text.replace('\0', r"\0"))
 }
 
 /// What the table says about the events and the aggregates of arrivals.
@@ -174,7 +181,7 @@ impl Standing {
     }
 }
 
-/// Why an event is a dead letter that never ran.
+/// Why an event is a dead letter that never ran. In SQL, the head is an expression between two quotes.
 pub(crate) fn parked_behind(head: &str) -> String {
     format!("parked behind event `{head}` of its aggregate, which is a dead letter")
 }
@@ -318,6 +325,11 @@ mod tests {
 
         assert_ne!(of("a\" for \"b", "c"), of("c", "b\" for \"a"));
         assert_ne!(of("a", "b"), of("b", "a"));
+        assert_ne!(of("a", "\0"), of("a", r"\0"));
+        assert_eq!(
+            of("a\"b\\", "ü\u{301}\u{200b}\0"),
+            ["read \"ü\u{301}\u{200b}\\0\" for \"a\\\"b\\\\\""]
+        );
         assert_eq!(ReaderLease::names(&"a".repeat(255), &[]), Some(Vec::new()));
         assert_eq!(
             ReaderLease::names(&"a".repeat(255), &[Arc::from("b")]),

@@ -179,7 +179,7 @@ pub trait OutboxTable: Sealed + Clone + fmt::Debug + Send + Sync + 'static {
     /// connection fails; answers why. Never ends where nobody tells.
     fn listen(&self) -> impl Future<Output = Error> + Send;
 
-    /// Takes the lease of the table's relay if nobody holds it; answers the new term.
+    /// Takes the lease of the table's relay if nobody else holds it; answers the new term.
     ///
     /// # Errors
     /// If the database refuses the statement or cannot be reached.

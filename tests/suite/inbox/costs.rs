@@ -166,3 +166,16 @@ async fn a_purge_does_not_read_the_dead_letters_that_stay() {
     let counted = Counted::start("status, last_error_at", "'dead_letter', now()").await;
     purges_one_row(counted, "last_error_at = now() - INTERVAL '2 hours'").await;
 }
+
+/// What lies behind is not read again for each page, also in a plan that serves for all of them.
+#[tokio::test]
+async fn looking_for_lost_turns_reads_each_aggregate_a_few_times() {
+    let counted = Counted::start("status, position", "'pending', n").await;
+    let before = counted.read().await;
+
+    assert_eq!(counted.inbox.pass_turns(CONSUMER).await.unwrap(), 0);
+
+    let read = counted.read().await - before;
+    let crowd = i64::try_from(CROWD).unwrap();
+    assert!(read <= 6 * crowd, "{read} rows were read");
+}

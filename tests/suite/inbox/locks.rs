@@ -1,9 +1,9 @@
 //! Rows that another session of Postgres has locked: which statements wait, and in which order.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use eventflow::{
-    inbox::{Due, Lease, Recovery, Retention},
+    inbox::{Due, Inbox as _, Lease, Order, OrderPolicy, Recovery, Retention, Unit as _},
     prelude::*,
 };
 use eventflow_tests::eventually;
@@ -109,10 +109,8 @@ async fn a_locked_row_is_neither_claimed_nor_recovered_nor_purged() {
 
 type Change = fn(PgInbox, Vec<Lease>) -> BoxFuture<'static, u64>;
 
-/// A change of two rows waits for the first of them before it locks the second.
-async fn locks_in_order(status: Option<Status>, change: Change) {
-    let fixture = Postgres::start().await;
-    // An index would give the rows in order by chance.
+/// Makes new sessions read tables as they lie: an index would give the rows in order by chance.
+async fn without_indexes(fixture: &Postgres) {
     for scan in [
         "enable_indexscan",
         "enable_bitmapscan",
@@ -125,6 +123,16 @@ async fn locks_in_order(status: Option<Status>, change: Change) {
             ))
             .await;
     }
+}
+
+/// A session of this database waits for a lock.
+const WAITING: &str = "SELECT 'waits' FROM pg_locks JOIN pg_stat_activity USING (pid)
+    WHERE NOT granted AND datname = current_database()";
+
+/// A change of two rows waits for the first of them before it locks the second.
+async fn locks_in_order(status: Option<Status>, change: Change) {
+    let fixture = Postgres::start().await;
+    without_indexes(&fixture).await;
     let builder = PgInbox::builder(fixture.database.url()).lock_timeout(Duration::ZERO);
     let inbox = builder.connect().await.unwrap();
     let leases = insert(&inbox, &holder("a"), &["1", "2"]).await;
@@ -140,9 +148,7 @@ async fn locks_in_order(status: Option<Status>, change: Change) {
     let mut locked = lock(&mut other, "1").await;
 
     let changed = tokio::spawn(change(inbox.clone(), leases));
-    let waiting = "SELECT 'waits' FROM pg_locks JOIN pg_stat_activity USING (pid)
-        WHERE NOT granted AND datname = current_database()";
-    eventually(DEADLINE, async || !fixture.texts(waiting).await.is_empty()).await;
+    eventually(DEADLINE, async || !fixture.texts(WAITING).await.is_empty()).await;
 
     lock_now(&mut locked, "2").await.unwrap();
     drop(locked);
@@ -224,4 +230,71 @@ async fn batches_in_opposite_orders_do_not_wait_for_each_other() {
         }
         assert_eq!(entered, 200);
     }
+}
+
+/// An extension locks the leases one after the other, so that a store which did it in another order
+/// could wait for it in a circle.
+#[tokio::test]
+async fn a_store_in_order_locks_the_leases_in_the_order_of_their_names() {
+    let fixture = Postgres::start().await;
+    without_indexes(&fixture).await;
+    let builder = PgInbox::builder(fixture.database.url()).lock_timeout(Duration::ZERO);
+    let inbox = builder.connect().await.unwrap();
+    let streams = ["B", "a"].map(Arc::from);
+    let reader = inbox.acquire_reading(&holder("a"), &streams).await.unwrap();
+    let reader = reader.unwrap();
+    // Now the second lease lies before the first.
+    fixture
+        .change("UPDATE event_inbox_leases SET holder = holder WHERE name LIKE '%B%'")
+        .await;
+    let mut other = PgConnection::connect(fixture.database.url()).await.unwrap();
+    let lease = |name: &str| {
+        let sql = "SELECT FROM event_inbox_leases WHERE name LIKE '%' || $1 || '\" for%'
+            FOR UPDATE NOWAIT";
+        sqlx::query(sql).bind(name.to_owned())
+    };
+    let mut locked = other.begin().await.unwrap();
+    let first = lease("B").execute(&mut *locked).await.unwrap();
+    assert_eq!(first.rows_affected(), 1);
+
+    let stored = tokio::spawn(async move {
+        let arrivals = vec![arrival("1")];
+        let stored = inbox.insert_in_order(&holder("a"), &reader, arrivals).await;
+        stored.unwrap().unwrap().rows.len()
+    });
+    eventually(DEADLINE, async || !fixture.texts(WAITING).await.is_empty()).await;
+
+    let second = lease("a").execute(&mut *locked).await.unwrap();
+    assert_eq!(second.rows_affected(), 1);
+    locked.rollback().await.unwrap();
+    assert_eq!(stored.await.unwrap(), 1);
+}
+
+/// Nobody stores in order while another is between settling and its commit.
+#[tokio::test]
+async fn a_unit_that_stands_still_before_its_commit_stops_the_order_for_seconds_only() {
+    let fixture = Postgres::start().await;
+    let builder = PgInbox::builder(fixture.database.url()).lock_timeout(Duration::ZERO);
+    let inbox = builder.connect().await.unwrap().in_order(Order {
+        policy: OrderPolicy::Block,
+        passed: Arc::default(),
+    });
+    let a = holder("a");
+    let reader = inbox.acquire_reading(&a, &[Arc::from("orders")]).await;
+    let reader = reader.unwrap().unwrap();
+    let store = async |id| {
+        let stored = inbox.insert_in_order(&a, &reader, vec![arrival(id)]).await;
+        stored.unwrap().unwrap().rows
+    };
+    let lease = store("1").await[0].lease;
+    let mut still = inbox.begin().await.unwrap();
+    let processed = [settlement(lease, Status::Processed)];
+    assert_eq!(still.settle(&a, &processed).await.unwrap(), [lease]);
+
+    let stored = tokio::time::timeout(DEADLINE, store("2")).await;
+
+    assert_eq!(stored.unwrap().len(), 0, "the first still has the turn");
+    still.commit().await.unwrap_err();
+    let first = "SELECT status FROM event_inbox WHERE event_id = '1'";
+    assert_eq!(fixture.texts(first).await, ["processing"]);
 }

@@ -20,13 +20,14 @@ const TABLE: &str = "
     );
 ";
 
-/// `$1` name, `$2` holder, `$3` time. Answers the new term; nothing if another holds it.
+/// `$1` name, `$2` holder, `$3` time. Answers the new term; nothing if another holds it. Who holds it gets
+/// a new term: it may not have heard of the one before.
 const ACQUIRE: &str = "
     INSERT INTO {leases} AS lease (name, holder, term, expires_at)
     VALUES ($1, $2, 1, clock_timestamp() + $3 * INTERVAL '1 microsecond')
     ON CONFLICT (name) DO UPDATE SET
         holder = excluded.holder, term = lease.term + 1, expires_at = excluded.expires_at
-    WHERE lease.expires_at < clock_timestamp()
+    WHERE lease.expires_at < clock_timestamp() OR lease.holder = excluded.holder
     RETURNING term";
 
 /// `$1` name, `$2` holder, `$3` term, `$4` time. Changes nothing if another has taken it.
@@ -34,9 +35,11 @@ const EXTEND: &str = "
     UPDATE {leases} SET expires_at = clock_timestamp() + $4 * INTERVAL '1 microsecond'
     WHERE name = $1 AND holder = $2 AND term = $3";
 
-/// `$1` name, `$2` holder, `$3` term.
+/// `$1` name, `$2` holder, `$3` term. The term is over with it: an extension that is still on its way
+/// changes nothing.
 const RELEASE: &str = "
-    UPDATE {leases} SET expires_at = '-infinity' WHERE name = $1 AND holder = $2 AND term = $3";
+    UPDATE {leases} SET expires_at = '-infinity', term = term + 1
+    WHERE name = $1 AND holder = $2 AND term = $3";
 
 /// The SQL that creates the table of the leases that go with `table`.
 pub(crate) fn schema_sql(table: &Table) -> String {
@@ -65,7 +68,7 @@ impl Leases {
         }
     }
 
-    /// Takes a lease that nobody holds; answers its term.
+    /// Takes a lease that nobody else holds; answers its term.
     pub(crate) async fn acquire(
         &self,
         connection: &mut PgConnection,

@@ -4,7 +4,7 @@
 //! index can stop. They get `{now}`, the clock as it is when the row is written, so that no lease
 //! begins before its row was found.
 
-use super::turn::{TURN, TurnStatements};
+use super::turn::{IDLE, TURN, TurnStatements};
 use crate::{
     database::{postgres::table::Table, sql::Sql},
     envelope::wire::MALFORMED,
@@ -60,6 +60,7 @@ pub(super) fn sql(template: &str, table: &Table) -> Sql {
         .replace("{holds}", HOLDS)
         .replace("{its_turn}", "CASE WHEN inbox.position > 0 THEN {turn} END")
         .replace("{turn}", TURN)
+        .replace("{idle}", IDLE)
         .replace("{malformed}", MALFORMED);
     Sql::new(text)
 }
@@ -277,7 +278,7 @@ const RELEASE: &str = "
 
 /// Takes the lock of a consumer's order, together with others. See [`turn`](super::turn).
 const LOCKED: &str = ",
-        (SELECT TRUE FROM pg_advisory_xact_lock_shared(
+        (SELECT {idle} FROM pg_advisory_xact_lock_shared(
             hashtextextended({consumer}, '{table}'::regclass::oid::bigint)))";
 
 /// `$1` and `$2` the claims: the rows are done. Locking them first, in one order, would cost a quarter

@@ -4,7 +4,7 @@
 //! turn on has the lock together with others of its kind; who adds an event, or gives one a turn
 //! again, has it alone. Each takes it before the statement that looks at the aggregates, which then
 //! sees what was committed before. Those who have it alone wait for no row of theirs, so that nobody
-//! waits in a circle.
+//! waits in a circle. A process that stands still while it has the lock loses it after [`IDLE`].
 
 use std::collections::{HashMap, HashSet};
 
@@ -23,7 +23,7 @@ use crate::{
     },
     inbox::{
         Arrival, Holder, Insertion, OrderPolicy, ReaderLease, Settlement, Status,
-        order::{Standing, place},
+        order::{Standing, parked_behind, place},
         record::insertion,
     },
 };
@@ -46,6 +46,7 @@ pub(super) struct TurnStatements {
     pass_of_aggregates: Sql,
     park_of_rows: Sql,
     park_of_aggregates: Sql,
+    is_behind: Sql,
     aggregates: Sql,
     overdue: Sql,
     pub(super) leave: Sql,
@@ -57,6 +58,8 @@ impl TurnStatements {
         let of = |template: &str, aggregates: &str| {
             sql(&template
                 .replace("{turns}", TURNS)
+                .replace("{behind}", BEHIND)
+                .replace("{parked}", &parked_behind("' || rest.event_id || '"))
                 .replace("{aggregates}", aggregates))
         };
         Self {
@@ -66,6 +69,7 @@ impl TurnStatements {
             pass_of_aggregates: of(PASS, NAMED),
             park_of_rows: of(PARK, OF_ROWS),
             park_of_aggregates: of(PARK, NAMED),
+            is_behind: of(IS_BEHIND, NAMED),
             aggregates: sql(AGGREGATES),
             overdue: of(OVERDUE, NAMED),
             leave: sql(LEAVE),
@@ -73,19 +77,25 @@ impl TurnStatements {
     }
 }
 
+/// For how long a transaction that has the lock may ask nothing before the server ends it: the whole
+/// consumer waits for it meanwhile.
+pub(super) const IDLE: &str = "set_config('idle_in_transaction_session_timeout', '5s', TRUE)";
+
 /// `$1` consumer. To have it alone.
-const LOCK: &str =
-    "SELECT pg_advisory_xact_lock(hashtextextended($1, '{table}'::regclass::oid::bigint))";
+const LOCK: &str = "
+    SELECT {idle}
+    FROM pg_advisory_xact_lock(hashtextextended($1, '{table}'::regclass::oid::bigint))";
 
 /// `$1` and `$2` the leases' names and terms, `$3` holder, `$4` consumer, `$5` event ids, `$6`
 /// aggregates. Holds the leases until the transaction ends, so that nobody else gets them before that.
+/// They are locked in the order of the names given, as who takes or extends them does.
 const LOOK: &str = "
     SELECT
         (SELECT COUNT(*) FROM (
             SELECT lease.name FROM {leases} AS lease
-            JOIN unnest($1::text[], $2::bigint[]) AS held(name, term)
+            JOIN unnest($1::text[], $2::bigint[]) WITH ORDINALITY AS held(name, term, place)
                 ON lease.name = held.name AND lease.term = held.term
-            WHERE lease.holder = $3 FOR SHARE OF lease) AS held),
+            WHERE lease.holder = $3 ORDER BY held.place FOR SHARE OF lease) AS held),
         nextval('{positions}'),
         (SELECT array_agg(inbox.event_id) FROM {table} AS inbox
             WHERE inbox.consumer = $4 AND inbox.event_id = ANY($5)),
@@ -140,8 +150,8 @@ const PASS: &str = "
 const OVERDUE: &str = "WITH aggregate AS MATERIALIZED ({aggregates})
     SELECT inbox.aggregate_id FROM {table} AS inbox JOIN ({turns}) AS next ON inbox.id = next.id";
 
-/// `$1` consumer, `$2` the rows or the aggregates, `$3` limit.
-const PARK: &str = "
+/// `$1` consumer, `$2` the rows or the aggregates, `$3` limit: what waits behind a dead letter.
+const BEHIND: &str = "
     WITH aggregate AS MATERIALIZED ({aggregates}),
     head AS MATERIALIZED (
         SELECT aggregate.id, head.event_id, head.position
@@ -155,20 +165,23 @@ const PARK: &str = "
             WHERE inbox.consumer = $1 AND inbox.aggregate_id = head.id
                 AND {unfinished} AND {waits} = 1 AND inbox.position > head.position
             ORDER BY inbox.position LIMIT $3) AS rest
-        LIMIT $3)
+        LIMIT $3)";
+
+/// As [`BEHIND`].
+const PARK: &str = "{behind}
     UPDATE {table} AS inbox SET
-        status = 'dead_letter', last_error_at = {now},
-        error_message = 'parked behind event `' || rest.event_id
-            || '` of its aggregate, which is a dead letter'
+        status = 'dead_letter', last_error_at = {now}, error_message = '{parked}'
     FROM rest WHERE inbox.id = rest.id";
 
-/// `$1` consumer, `$2` the last aggregate that was looked at, `$3` limit: the next ones with an event
-/// that is not done.
+/// As [`BEHIND`].
+const IS_BEHIND: &str = "{behind} SELECT EXISTS (SELECT FROM rest)";
+
+/// `$1` consumer, `$2` the first aggregate to look at, `$3` limit: those from it on with an event that
+/// is not done. Where it begins is never null, so that an index can begin there in any plan.
 const AGGREGATES: &str = "
     WITH RECURSIVE aggregate(id, number) AS (
         (SELECT inbox.aggregate_id, 1::bigint FROM {table} AS inbox
-            WHERE inbox.consumer = $1 AND ($2::uuid IS NULL OR inbox.aggregate_id > $2)
-                AND {unfinished}
+            WHERE inbox.consumer = $1 AND inbox.aggregate_id >= $2 AND {unfinished}
             ORDER BY inbox.aggregate_id LIMIT 1)
         UNION ALL
         SELECT next.aggregate_id, aggregate.number + 1
@@ -314,14 +327,29 @@ pub(super) async fn pass_on(
     Ok(passed > 0)
 }
 
-/// Makes dead letters of what waits in aggregates behind a dead letter; the lock is to be had alone
-/// before.
+/// Whether something waits in aggregates behind a dead letter.
+pub(super) async fn is_behind(
+    connection: &mut PgConnection,
+    statements: &Statements,
+    consumer: &str,
+    aggregates: &[Uuid],
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(statements.turn.is_behind.text())
+        .bind(consumer)
+        .bind(aggregates.to_vec())
+        .bind(1_i64)
+        .fetch_one(connection)
+        .await
+}
+
+/// Makes dead letters of what waits in aggregates behind a dead letter; answers whether that is all.
+/// The lock is to be had alone before.
 pub(super) async fn park_of_aggregates(
     connection: &mut PgConnection,
     statements: &Statements,
     consumer: &str,
     aggregates: Vec<Uuid>,
-) -> Result<(), sqlx::Error> {
+) -> Result<bool, sqlx::Error> {
     let sql = &statements.turn.park_of_aggregates;
     park(connection, sql, consumer, aggregates).await
 }
@@ -331,7 +359,7 @@ async fn park(
     sql: &Sql,
     consumer: &str,
     behind: Vec<Uuid>,
-) -> Result<(), sqlx::Error> {
+) -> Result<bool, sqlx::Error> {
     let park = sqlx::query(sql.text())
         .bind(consumer)
         .bind(behind)
@@ -344,7 +372,7 @@ async fn park(
             "events behind a dead letter of their aggregate are dead letters as well"
         );
     }
-    Ok(())
+    Ok(parked < PARKED_AT_ONCE.unsigned_abs())
 }
 
 /// Passes the turns of aggregates on; the lock is to be had alone before.
@@ -363,17 +391,17 @@ pub(super) async fn pass_of_aggregates(
     Ok(pass.execute(connection).await?.rows_affected())
 }
 
-/// The next aggregates after one that have an event which is not done, and of those the ones where a
+/// The next aggregates from one on that have an event which is not done, and of those the ones where a
 /// turn was not passed on.
 pub(super) async fn overdue(
     connection: &mut PgConnection,
     statements: &Statements,
     consumer: &str,
-    after: Option<Uuid>,
+    from: Uuid,
 ) -> Result<(Vec<Uuid>, Vec<Uuid>), sqlx::Error> {
     let aggregates: Vec<Uuid> = sqlx::query_scalar(statements.turn.aggregates.text())
         .bind(consumer)
-        .bind(after)
+        .bind(from)
         .bind(AGGREGATES_AT_ONCE)
         .fetch_all(&mut *connection)
         .await?;

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use eventflow::{
     Envelope,
-    inbox::{Admission, Arrival, Due, Inbox, Lease, Order, OrderPolicy},
+    inbox::{Admission, Arrival, Due, Inbox, Lease, Order, OrderPolicy, Status},
     prelude::*,
 };
 use tokio::sync::Notify;
@@ -17,15 +17,17 @@ use tokio::sync::Notify;
 use super::{
     CONSUMER, dying,
     fixture::{Fixture, on_each_database},
-    holder,
+    holder, settlement,
 };
 
 on_each_database!(
     only_the_one_reader_stores,
     a_reader_that_gives_up_is_followed_at_once,
+    a_reader_that_has_not_heard_of_its_right_asks_again,
     the_right_to_read_is_for_all_streams_or_none,
     a_table_of_the_version_before_gets_its_order,
     a_turn_that_was_lost_past_the_inbox_is_passed_on,
+    however_many_wait_behind_a_dead_letter_are_parked,
     rows_that_wait_are_due_where_no_order_is_kept,
 );
 
@@ -134,12 +136,30 @@ async fn a_reader_that_gives_up_is_followed_at_once(fixture: impl Fixture) {
 
     inbox.release_reading(&one, &reader).await.unwrap();
 
+    let late = inbox.extend_reading(&one, &reader).await.unwrap();
+    assert!(!late, "an extension on its way gave the right back");
     let next = inbox.acquire_reading(&two, &streams()).await.unwrap();
     assert!(next.is_some());
     let late = inbox
         .insert_in_order(&one, &reader, vec![run(0, "1")])
         .await;
     assert!(late.unwrap().is_none());
+}
+
+async fn a_reader_that_has_not_heard_of_its_right_asks_again(fixture: impl Fixture) {
+    let inbox = ordered(fixture.inbox(), OrderPolicy::Block);
+    let one = holder("one");
+    let unheard = inbox.acquire_reading(&one, &streams()).await.unwrap();
+    let unheard = unheard.unwrap();
+
+    let reader = inbox.acquire_reading(&one, &streams()).await.unwrap();
+
+    let reader = reader.expect("its own lease is not in its way");
+    assert!(!inbox.extend_reading(&one, &unheard).await.unwrap());
+    let stored = inbox
+        .insert_in_order(&one, &reader, vec![run(0, "1")])
+        .await;
+    assert_eq!(stored.unwrap().unwrap().rows.len(), 1);
 }
 
 async fn the_right_to_read_is_for_all_streams_or_none(fixture: impl Fixture) {
@@ -229,6 +249,28 @@ async fn a_turn_that_was_lost_past_the_inbox_is_passed_on(fixture: impl Fixture)
     let claimed = inbox.claim(&holder("b"), Due::Now, 9).await.unwrap();
     assert_eq!(claimed[0].envelope.metadata().event_id, "2");
     assert_eq!(inbox.pass_turns(CONSUMER).await.unwrap(), 0);
+}
+
+async fn however_many_wait_behind_a_dead_letter_are_parked(fixture: impl Fixture) {
+    let inbox = ordered(fixture.inbox(), OrderPolicy::Park);
+    let one = holder("one");
+    let reader = inbox.acquire_reading(&one, &streams()).await.unwrap();
+    let arrivals = (0..2_500).map(|id| run(0, &id.to_string())).collect();
+    let stored = inbox
+        .insert_in_order(&one, &reader.unwrap(), arrivals)
+        .await
+        .unwrap();
+    let lease = stored.unwrap().rows[0].lease;
+    super::settle(&inbox, &[settlement(lease, Status::DeadLetter)]).await;
+
+    assert_eq!(inbox.pass_turns(CONSUMER).await.unwrap(), 0);
+
+    assert_eq!(inbox.counts(CONSUMER).await.unwrap().dead_letter, 2_500);
+    let reasons = "SELECT DISTINCT error_message FROM event_inbox WHERE event_id <> '0'";
+    assert_eq!(
+        fixture.texts(reasons).await,
+        ["parked behind event `0` of its aggregate, which is a dead letter"]
+    );
 }
 
 async fn rows_that_wait_are_due_where_no_order_is_kept(fixture: impl Fixture) {
