@@ -37,12 +37,9 @@ mod corpus;
 #[cfg(test)]
 mod properties;
 
-pub(crate) use self::{
-    fields::{check_year, is_traceparent},
-    raw::beginning,
-    read::event_type_hint,
-    write::check,
-};
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(crate) use self::fields::is_traceparent;
+pub(crate) use self::{fields::check_year, raw::beginning, read::event_type_hint, write::check};
 pub use self::{
     malformed::Malformed,
     raw::{raw, restore},
