@@ -155,8 +155,11 @@ async fn another_process_reads_when_the_readers_workers_are_stuck<D: Database>()
 
     let second = consumer(&shop, "second", Script::new());
     let second = Running::start(second.build().unwrap());
+    // The first may have been waiting for this one before its workers were stuck.
     publish(&shop, [(0, 0)]).await;
     eventually(DEADLINE, async || handled(&shop).await == all_of(1, 1)).await;
+    publish(&shop, [(0, 1)]).await;
+    eventually(DEADLINE, async || handled(&shop).await == all_of(1, 2)).await;
 
     let_go.send(()).unwrap();
     assert!(second.stop().await.read >= 1);
