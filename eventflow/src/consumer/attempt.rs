@@ -12,11 +12,11 @@ use super::{
 };
 use crate::{
     delivery::{Delivery, Reservation, Taken, Writes},
-    envelope::DecodeError,
+    envelope::{DecodeError, Metadata},
     error::{BoxError, chain},
     fail_point::{self, Point},
     handler::Failure,
-    inbox::{Inbox, LossKind, Row, Settlement, Unit, UnitLost},
+    inbox::{Inbox, LossKind, OrderPolicy, Row, Settlement, Status, Unit, UnitLost},
     layer::timeout::TimedOut,
     outbox::{Outbox, Outgoing},
 };
@@ -231,6 +231,22 @@ impl<Src, I: Inbox> Engine<Src, I> {
             delay_s = settlement.delay.as_secs_f64(),
             error = reason(failure),
             "run failed"
+        );
+        if settlement.status == Status::DeadLetter {
+            self.note_held_up(metadata);
+        }
+    }
+
+    /// Logs that an event which is a dead letter holds the later ones of its aggregate up, if it does.
+    pub(super) fn note_held_up(&self, metadata: &Metadata) {
+        if matches!(self.settings.order, None | Some(OrderPolicy::Skip)) {
+            return;
+        }
+        tracing::warn!(
+            aggregate_id = %metadata.aggregate_id,
+            event_id = metadata.event_id,
+            policy = ?self.settings.order,
+            "a dead letter holds up the later events of its aggregate until it is requeued or discarded"
         );
     }
 }

@@ -14,7 +14,9 @@ use super::{
 use crate::{
     delivery::Delivery,
     error::{BoxError, Result},
-    inbox::{Demand, Holder, Inbox, Order, OrderPolicy, backoff::Backoff},
+    inbox::{
+        Demand, Holder, Inbox, Order, OrderPolicy, ReaderLease, backoff::Backoff, name_too_long,
+    },
     router::{Reply, Routes},
     stream::Source,
 };
@@ -267,7 +269,8 @@ where
     ///
     /// # Errors
     /// If a setting is out of range, if the inbox has a pool of the user's that is too small for
-    /// the workers, or if it names another service as the owner of its rows.
+    /// the workers, if it names another service as the owner of its rows, or if the consumer is ordered
+    /// and its name and that of a stream are too long together.
     pub fn build(self) -> Result<Consumer<Src, I>>
     where
         S: Service<Delivery<I>> + Send + 'static,
@@ -276,6 +279,10 @@ where
     {
         let settings = self.settings;
         settings.check()?;
+        if settings.order.is_some() {
+            let names = ReaderLease::names(&settings.name, &self.source.streams());
+            names.ok_or_else(|| name_too_long(&settings.name))?;
+        }
         let dispatcher = Dispatcher::new(self.service, self.routes, settings.handler_timeout);
         let workers = u32::try_from(settings.workers).unwrap_or(u32::MAX);
         let inbox = self.inbox.sized_for(Demand {

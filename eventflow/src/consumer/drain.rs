@@ -12,7 +12,7 @@ use super::{
     lanes::{acknowledge, entries_of, note_trimmed},
     late::acknowledge_all,
     lease,
-    reader::Reading,
+    reader::{self, Reading},
     recovery,
     storing::{Storing, store},
     worker::{run, run_fresh},
@@ -30,9 +30,13 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
     /// An event that is retried for ever (`max_retries` 0 or less) runs once; so does one that was
     /// handed back.
     ///
+    /// Of an ordered consumer one process reads. A drain waits until it is the one, for as long as the
+    /// lease of a process that has died may last.
+    ///
     /// # Errors
     /// If the stream or the inbox cannot be read: unlike a service, a drain does not wait for a
-    /// server that does not answer, unless it has something to store or to acknowledge.
+    /// server that does not answer, unless it has something to store or to acknowledge. A transient
+    /// one if the consumer is ordered, and another process still reads.
     ///
     /// # Cancel safety
     /// Nothing is lost: what has begun runs on in the background, for as long as its lease lasts;
@@ -159,15 +163,10 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
         Ok(true)
     }
 
-    /// Handles one batch of the stream if no other process reads it; `false` if there was none.
+    /// Handles one batch of the stream as its only reader; `false` if there was none.
     async fn drain_in_order(&self, seen: &mut Seen) -> Result<bool> {
         let engine = &self.engine;
-        let streams = engine.source.streams();
-        let leasing = engine.inbox.acquire_reading(&engine.holder, &streams);
-        let Some(lease) = leasing.await? else {
-            return Ok(false);
-        };
-        let reading = Reading::new(lease);
+        let reading = reader::acquire_soon(engine).await?;
         let stored = self.store_next(&reading).await;
         let released = engine.inbox.release_reading(&engine.holder, &reading.lease);
         released.await?;
@@ -185,13 +184,19 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
         let count = engine.settings.batch_size;
         // So that a claim begins with the first entry.
         engine.source.open().await?;
+        let mut has_lost = false;
         if !engine.source.others_have_pending().await? {
-            // What it gives is pending from then on, and is claimed with what was before.
-            engine.source.read(count, None).await?;
+            // What it gives is pending from then on, and is claimed with what was before; but a claim of
+            // Redis 6.2 does not name what was trimmed.
+            let mut read = engine.source.read(count, None).await?;
+            read.entries.clear();
+            has_lost = !read.is_empty();
+            note_trimmed(engine, &read);
+            acknowledge(engine, &read.trimmed).await;
         }
         let batch = engine.source.claim(Duration::ZERO, count).await?;
         if batch.is_empty() {
-            return Ok(None);
+            return Ok(has_lost.then(Vec::new));
         }
         note_trimmed(engine, &batch);
         let entries = entries_of(&batch);

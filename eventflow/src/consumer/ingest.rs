@@ -122,7 +122,7 @@ where
             if batch.is_empty() {
                 break;
             }
-            take_in(&engine, &feeder, batch, intended, None, None).await;
+            take_in(&engine, &feeder, batch, intended, None).await;
         }
     }
 }

@@ -78,7 +78,7 @@ impl Lanes {
         };
         let (engine, feeder) = (Arc::clone(engine), feeder.clone());
         self.running.push_back(tokio::spawn(async move {
-            take_in(&engine, &feeder, batch, intended, Some(turn), None).await;
+            take_in(&engine, &feeder, batch, intended, Some(turn)).await;
         }));
     }
 
@@ -99,16 +99,34 @@ impl Lanes {
     }
 }
 
-/// Stores a batch, hands its rows to the workers when it is their `turn`, and acknowledges it. `reading` is the
-/// right of the one reader of an ordered stream.
+/// Stores a batch, hands its rows to the workers when it is their `turn`, and acknowledges it.
 pub(super) async fn take_in<Src, I>(
     engine: &Engine<Src, I>,
     feeder: &Feeder,
     batch: Batch,
     intended: Intended,
     turn: Option<Turn>,
-    reading: Option<&Reading>,
 ) where
+    Src: Source,
+    I: Inbox,
+{
+    let entries = entries_of(&batch);
+    if keep(engine, feeder, batch, intended, turn, None).await {
+        acknowledge(engine, &entries).await;
+    }
+}
+
+/// Stores a batch, and hands its rows to the workers when it is their `turn`; `false` if it was not stored.
+/// `reading` is the right of the one reader of an ordered stream.
+pub(super) async fn keep<Src, I>(
+    engine: &Engine<Src, I>,
+    feeder: &Feeder,
+    batch: Batch,
+    intended: Intended,
+    turn: Option<Turn>,
+    reading: Option<&Reading>,
+) -> bool
+where
     Src: Source,
     I: Inbox,
 {
@@ -117,10 +135,9 @@ pub(super) async fn take_in<Src, I>(
         Intended::Wait(_) => Admission::Wait,
     };
     note_trimmed(engine, &batch);
-    let entries = entries_of(&batch);
     let mut storing = Storing::new(engine, &batch.entries, &admission).read_by(reading);
     let Some(rows) = store(engine, &mut storing).await else {
-        return;
+        return false;
     };
     if let Some(Turn { before, done }) = turn {
         if let Some(before) = before {
@@ -132,7 +149,7 @@ pub(super) async fn take_in<Src, I>(
     } else {
         hand_over(engine, feeder, rows, intended).await;
     }
-    acknowledge(engine, &entries).await;
+    true
 }
 
 async fn hand_over<Src, I: Inbox>(

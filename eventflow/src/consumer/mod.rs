@@ -155,8 +155,9 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
     /// A server that does not answer, at the start or later, is waited for.
     ///
     /// # Errors
-    /// - At the start: if the inbox's table is missing or misses columns, or the stream is refused
-    ///   for good (credentials, a key of another type).
+    /// - At the start: if the inbox's table is missing or misses columns, if the stream is refused
+    ///   for good (credentials, a key of another type), or if the consumer is ordered and the database
+    ///   refuses it what beside the table keeps the order: the leases and the positions.
     /// - Later: only if a task of the consumer panics, in a source or layer of the user's.
     ///
     /// # Cancel safety
@@ -202,6 +203,10 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
         while let Err(error) = self.check_outbox().await {
             outage.wait_out(error).await?;
         }
+        let mut outage = Outage::new("trying the right to read", database);
+        while let Err(error) = reader::check(engine).await {
+            outage.wait_out(error).await?;
+        }
         let mut outage = Outage::new("releasing rows left for this deploy", database);
         while let Err(error) = parked::unpark(engine).await {
             outage.wait_out(error).await?;
@@ -224,6 +229,7 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
         engine.source.open().await?;
         engine.inbox.check_schema().await?;
         self.check_outbox().await?;
+        reader::check(engine).await?;
         parked::unpark(engine).await
     }
 }

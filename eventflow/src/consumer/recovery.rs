@@ -76,6 +76,7 @@ where
                 event_type = metadata.event_type,
                 "the event ended its process too often; kept as a dead letter"
             );
+            engine.note_held_up(&metadata);
             engine.counters.crash_looped.one();
         }
     }

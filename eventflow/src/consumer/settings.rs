@@ -6,7 +6,7 @@ use crate::{
     delivery::DEFAULT_HANDLER_TIMEOUT,
     envelope::wire::Limits,
     error::{Error, Result},
-    inbox::{OrderPolicy, Retention, backoff::Backoff},
+    inbox::{LARGEST_BATCH, OrderPolicy, Retention, backoff::Backoff},
 };
 
 /// Beyond any use, and within what clocks and databases can add to now.
@@ -108,7 +108,7 @@ impl Settings {
                 "`name` must have 1 to 255 characters; the source's group is taken if it is not set",
             ),
             (
-                (1..=10_000).contains(&self.batch_size),
+                (1..=usize::from(LARGEST_BATCH)).contains(&self.batch_size),
                 "`batch_size` must be between 1 and 10000",
             ),
             (

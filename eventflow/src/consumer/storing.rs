@@ -246,7 +246,10 @@ impl<'b> Storing<'b> {
             return Ok(());
         }
         let leases = self.doubtful.clone();
-        let stored = engine.inbox.release(leases, Duration::ZERO).await?;
+        engine.inbox.release(leases, Duration::ZERO).await?;
+        // Not those that are released: in order, one may wait for its turn.
+        let rows: Vec<Uuid> = self.doubtful.iter().map(|lease| lease.id).collect();
+        let stored = engine.inbox.count_stored(&rows).await?;
         let doubtful = std::mem::take(&mut self.doubtful).len() as u64;
         engine.counters.read.add(doubtful);
         engine.counters.stored.add(stored);

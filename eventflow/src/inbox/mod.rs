@@ -97,6 +97,9 @@ impl fmt::Display for Status {
     }
 }
 
+/// The most arrivals that are stored at once, so that each of them has a place of its own.
+pub(crate) const LARGEST_BATCH: u16 = 10_000;
+
 /// An event on its way into the table.
 #[derive(Debug, Clone)]
 pub struct Arrival {
@@ -451,6 +454,9 @@ pub trait Inbox: sealed::Sealed + Clone + fmt::Debug + Send + Sync + 'static {
         limit: u32,
     ) -> impl Future<Output = Result<u64, Error>> + Send;
 
+    /// Counts the rows that are in the table, of arrivals whose insert was not answered.
+    fn count_stored(&self, ids: &[Uuid]) -> impl Future<Output = Result<u64, Error>> + Send;
+
     /// How long until the next waiting row is due; `None` if none waits.
     fn next_due(
         &self,
@@ -505,8 +511,7 @@ pub trait Inbox: sealed::Sealed + Clone + fmt::Debug + Send + Sync + 'static {
 }
 
 /// The error of a consumer whose name leaves no room for its streams' in that of a lease.
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
-fn name_too_long(consumer: &str) -> Error {
+pub(crate) fn name_too_long(consumer: &str) -> Error {
     Error::configuration(format!(
         "the names of consumer `{consumer}` and of a stream are too long together to keep order; give the consumer a shorter one with `name(…)`"
     ))

@@ -14,11 +14,8 @@ use std::{
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::{Admission, Arrival};
+use super::{Admission, Arrival, LARGEST_BATCH};
 use crate::envelope::wire::MALFORMED;
-
-/// How many arrivals at most are placed at once.
-const AT_ONCE: i64 = 10_000;
 
 /// What becomes of the later events of an aggregate when one of its events is a dead letter.
 ///
@@ -125,7 +122,7 @@ pub(crate) fn place(
     for (arrival, place) in arrivals.iter().zip(0..) {
         let event_id = &arrival.envelope.metadata().event_id;
         if standing.known.insert(event_id.clone()) {
-            let position = standing.number * AT_ONCE + place;
+            let position = standing.number * i64::from(LARGEST_BATCH) + place;
             placed.push(standing.place(arrival.clone(), position, policy));
         }
     }

@@ -1,8 +1,11 @@
 //! Order per aggregate: consumers that keep it.
 
+mod beginning;
+mod drains;
 mod policies;
 mod readers;
 mod redis;
+mod useless;
 mod waiting;
 
 use std::{

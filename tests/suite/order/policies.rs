@@ -1,7 +1,10 @@
 //! What a failed event, and a dead letter, means for those behind it.
 
 use eventflow::{Inbox as _, inbox::OrderPolicy};
-use eventflow_tests::shop::{Database, GROUP, Script, Shop};
+use eventflow_tests::shop::{Database, GROUP, Script, Shop, Sqlite};
+use tracing::Level;
+
+use crate::consumer::logs::capture;
 
 use super::{Switch, consumer, drain, handled, open, publish, refusing};
 
@@ -51,6 +54,33 @@ async fn discard<D: Database>(shop: &Shop<D>, event_id: &str) {
         .find(|letter| letter.envelope.metadata().event_id == event_id);
     let discarded = shop.inbox().discard(GROUP, &[letter.unwrap().id]).await;
     assert_eq!(discarded.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn it_is_logged_which_dead_letter_holds_which_aggregate_up() {
+    for (policy, times) in [
+        (OrderPolicy::Block, 1),
+        (OrderPolicy::Park, 1),
+        (OrderPolicy::Skip, 0),
+    ] {
+        let (_here, lines) = capture(Level::WARN);
+
+        refuse_the_first::<Sqlite>(policy).await;
+
+        let text = lines.text();
+        let held_up: Vec<_> = text
+            .lines()
+            .filter(|line| line.contains("holds up the later events"))
+            .collect();
+        assert_eq!(held_up.len(), times, "{text}");
+        for line in held_up {
+            let aggregate = uuid::Uuid::from_u128(1).to_string();
+            assert!(
+                line.contains("000/000") && line.contains(&aggregate),
+                "{line}"
+            );
+        }
+    }
 }
 
 async fn a_blocked_aggregate_goes_on_when_its_dead_letter_is_requeued<D: Database>() {

@@ -44,19 +44,34 @@ async fn done(database: &PgPool) -> BTreeMap<String, Vec<u32>> {
     done
 }
 
-/// Kills a worker, stops one for longer than its leases last, or has one end, in turn.
+/// When a worker last said that it reads: logs begin with the time.
+fn reads_since(worker: &Worker) -> Option<String> {
+    let logs = worker.logs();
+    let said = logs
+        .lines()
+        .rfind(|line| line.contains("this process reads"))?;
+    Some(said.split_whitespace().next()?.to_owned())
+}
+
+/// Sees that no turn was lost: one that was is passed on when a worker starts, and as often as a lease
+/// lasts, which is logged.
+fn lost_no_turn(worker: &Worker) {
+    let logs = worker.logs();
+    let found = logs.contains("rows that waited for events of their aggregates are due now");
+    assert!(!found, "{logs}");
+}
+
+/// Kills a worker, stops the reader for longer than its leases last, or has a worker end, in turn.
 async fn disturb(number: u32, workers: &mut [Worker], config: &WorkerConfig) {
     let victim = fastrand::usize(0..workers.len());
     match number % 6 {
         1 => {
             workers[victim].kill();
+            lost_no_turn(&workers[victim]);
             workers[victim] = Worker::start(config);
         }
         3 => {
-            // For longer than its leases last, the reader's too if it is the one.
-            let reader = workers
-                .iter()
-                .position(|worker| worker.logs().contains("this process reads"));
+            let reader = (0..workers.len()).max_by_key(|&worker| reads_since(&workers[worker]));
             let stopped = &mut workers[reader.unwrap_or(victim)];
             stopped.signal(Signal::STOP);
             tokio::time::sleep(Duration::from_millis(2_500)).await;
@@ -65,6 +80,7 @@ async fn disturb(number: u32, workers: &mut [Worker], config: &WorkerConfig) {
         5 => {
             workers[victim].signal(Signal::TERM);
             workers[victim].exit().await;
+            lost_no_turn(&workers[victim]);
             workers[victim] = Worker::start(config);
         }
         _ => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -110,6 +126,7 @@ async fn order_is_kept_while_workers_are_killed_and_stopped() {
     .await;
     for worker in &mut workers {
         worker.stop().await;
+        lost_no_turn(worker);
     }
 
     let done = done(&effects).await;
@@ -117,4 +134,31 @@ async fn order_is_kept_while_workers_are_killed_and_stopped() {
     for (aggregate, numbers) in done {
         assert_eq!(numbers, (0..EVENTS).collect::<Vec<_>>(), "{aggregate}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_unanswered_insert_has_stored_is_counted_as_stored() {
+    let (redis, database) = (RedisServer::start().await, Database::create().await);
+    let inbox = PgInbox::connect(database.url()).await.unwrap();
+    inbox.migrate().await.unwrap();
+    create_effects(&PgPool::connect(database.url()).await.unwrap()).await;
+    let stream = RedisStream::builder(redis.url()).stream("work");
+    let stream = stream.connect().await.unwrap();
+    let at = InboxAt::Postgres(database.url().to_owned());
+    let config = WorkerConfig {
+        ordered: true,
+        ..WorkerConfig::new(redis.url(), at)
+    };
+    let events = [0, 1, 2].map(|number| work(0, number));
+    stream.send(&events).await.unwrap();
+
+    let mut worker = Worker::start_to_fail(&config, "after_commit=fail*1");
+    eventflow_tests::eventually(Duration::from_mins(1), async || {
+        inbox.counts("billing").await.unwrap().processed == 3
+    })
+    .await;
+
+    let report = worker.stop().await;
+    let counts = ["read", "stored", "duplicates"].map(|name| report.count(name));
+    assert_eq!(counts, [3, 3, 0]);
 }

@@ -1,13 +1,16 @@
 //! One at a time, in the order of the stream.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use eventflow::{
-    Failure, Inbox as _, Source as _,
-    inbox::{Admission, Arrival, Due, Holder, Order, OrderPolicy, Settlement, Status},
+    Failure, Inbox, Source as _,
+    inbox::{Admission, Arrival, Due, Holder, Lease, Order, OrderPolicy, Settlement, Status},
 };
 use eventflow_tests::{
     eventually,
@@ -21,6 +24,10 @@ use super::{
     DEADLINE, Overlaps, all_of, at_times_failing, consumer, drain, event, handled, open, publish,
 };
 
+/// As often as a lease lasts, turns are looked for that nobody has passed on: beyond any test's deadline, so
+/// that one which was lost is found out.
+const NO_SECOND_LOOK: Duration = Duration::from_mins(10);
+
 on_every_database!(
     events_of_an_aggregate_run_one_at_a_time_in_the_order_of_the_stream,
     later_events_wait_for_a_retry_and_other_aggregates_go_on,
@@ -33,7 +40,10 @@ async fn events_of_an_aggregate_run_one_at_a_time_in_the_order_of_the_stream<D: 
     let overlaps = Overlaps::default();
     let running = ["one", "two"].map(|name| {
         let script = at_times_failing(&overlaps);
-        let consumer = consumer(&shop, name, script).backoff(soon()).batch_size(20);
+        let consumer = consumer(&shop, name, script)
+            .backoff(soon())
+            .batch_size(20)
+            .lease(NO_SECOND_LOOK);
         Running::start(consumer.build().unwrap())
     });
 
@@ -108,7 +118,8 @@ async fn a_backlog_that_waits_in_the_inbox_is_in_order<D: Database>() {
     let consumer = consumer(&shop, "a", at_times_failing(&overlaps))
         .backoff(soon())
         .batch_size(5)
-        .workers(2);
+        .workers(2)
+        .lease(NO_SECOND_LOOK);
     let running = Running::start(consumer.build().unwrap());
 
     eventually(DEADLINE, async || shop.counts().await.processed == 80).await;
@@ -116,6 +127,63 @@ async fn a_backlog_that_waits_in_the_inbox_is_in_order<D: Database>() {
 
     assert_eq!(handled(&shop).await, all_of(5, 16));
     assert!(overlaps.seen().is_empty());
+}
+
+/// Claims what is due and settles it, until nothing is due any more and `ended` says so.
+async fn settle_until(inbox: &impl Inbox, holder: &Holder, ended: &AtomicBool) -> usize {
+    let mut settled = 0;
+    loop {
+        let is_last = ended.load(Ordering::SeqCst);
+        let rows = inbox.claim(holder, Due::Now, 9).await.unwrap();
+        if rows.is_empty() && is_last {
+            return settled;
+        }
+        let settlements: Vec<_> = rows.iter().map(|row| processed(row.lease)).collect();
+        settled += inbox.settle(holder, &settlements).await.unwrap().len();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_that_arrive_while_the_one_before_them_is_settled_have_their_turn() {
+    const EVENTS: u32 = 300;
+    let shop = open::<Postgres<Owned>>().await;
+    let inbox = shop.inbox().in_order(Order {
+        policy: OrderPolicy::Block,
+        passed: Arc::default(),
+    });
+    let (holder, ended) = (another(), AtomicBool::new(false));
+    let reader = inbox.acquire_reading(&holder, &shop.stream.streams()).await;
+    let reader = reader.unwrap().unwrap();
+
+    let arriving = async {
+        for number in 0..EVENTS {
+            let arrival = Arrival {
+                id: Uuid::now_v7(),
+                envelope: event(0, number),
+                raw: None,
+                admission: Admission::Wait,
+                max_retries: 3,
+            };
+            let stored = inbox.insert_in_order(&holder, &reader, vec![arrival]).await;
+            assert!(stored.unwrap().is_some());
+        }
+        ended.store(true, Ordering::SeqCst);
+    };
+    let settling = settle_until(&inbox, &holder, &ended);
+    let ((), settled) = tokio::join!(arriving, settling);
+
+    assert_eq!(inbox.pass_turns(GROUP).await.unwrap(), 0);
+    assert_eq!(settled, usize::try_from(EVENTS).unwrap());
+}
+
+fn processed(lease: Lease) -> Settlement {
+    Settlement {
+        lease,
+        status: Status::Processed,
+        retry_count: 0,
+        delay: Duration::ZERO,
+        error_message: None,
+    }
 }
 
 fn another() -> Holder {
@@ -181,13 +249,7 @@ async fn rows_that_wait_cost_a_claim_nothing() {
     for _ in 0..50 {
         let claimed = inbox.claim(&holder, Due::Now, 9).await.unwrap();
         assert_eq!(claimed.len(), 1);
-        let settlement = Settlement {
-            lease: claimed[0].lease,
-            status: Status::Processed,
-            retry_count: 0,
-            delay: Duration::ZERO,
-            error_message: None,
-        };
+        let settlement = processed(claimed[0].lease);
         inbox.settle(&holder, &[settlement]).await.unwrap();
     }
     let passed = began.elapsed();

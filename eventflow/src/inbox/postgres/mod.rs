@@ -457,6 +457,15 @@ impl Inbox for PgInbox {
         Ok(counts.first().map_or(0, |count| count.unsigned_abs()))
     }
 
+    async fn count_stored(&self, ids: &[Uuid]) -> Result<u64, Error> {
+        let statement = statement(&self.settings.statements.stored).bind(ids.to_vec());
+        let rows = self
+            .rows("stored rows could not be counted", statement)
+            .await?;
+        let counts: Vec<i64> = self.read(&rows, |row| row.try_get(0))?;
+        Ok(counts.first().map_or(0, |count| count.unsigned_abs()))
+    }
+
     async fn next_due(&self, consumer: &str) -> Result<Option<Duration>, Error> {
         let what = "the next run could not be looked up";
         let sql = &self.settings.statements.next_due;

@@ -86,6 +86,7 @@ pub(super) struct Statements {
     pub(super) settle_to_skip: Sql,
     pub(super) settle_processed_in_order: Sql,
     pub(super) backlog: Sql,
+    pub(super) stored: Sql,
     pub(super) next_due: Sql,
     pub(super) next_lapse: Sql,
     pub(super) unpark: Sql,
@@ -127,6 +128,7 @@ impl Statements {
             settle_to_skip: settle("'processing'", "TIMESTAMPTZ 'infinity'", &locked("$9")),
             settle_processed_in_order: settle_processed(&locked("$3")),
             backlog: sql(BACKLOG),
+            stored: sql(STORED),
             next_due: sql(NEXT_DUE),
             next_lapse: sql(NEXT_LAPSE),
             unpark: sql(UNPARK),
@@ -366,6 +368,9 @@ const PURGE: &str = "
         ORDER BY COALESCE(inbox.last_error_at, inbox.received_at) LIMIT $4 FOR UPDATE SKIP LOCKED)
     DELETE FROM {table} WHERE id IN (
         SELECT id FROM processed UNION ALL SELECT id FROM dead LIMIT $4)";
+
+/// `$1` the ids.
+const STORED: &str = "SELECT COUNT(*) FROM {table} WHERE id = ANY($1)";
 
 const COUNTS: &str = "
     SELECT

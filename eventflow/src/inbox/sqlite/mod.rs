@@ -445,6 +445,16 @@ impl Inbox for SqliteInbox {
         Ok(counts.first().map_or(0, |count| count.unsigned_abs()))
     }
 
+    async fn count_stored(&self, ids: &[Uuid]) -> Result<u64, Error> {
+        let statement = statement(&self.database.statements.stored).bind(self.batch(json(ids))?);
+        let what = "stored rows could not be counted";
+        let rows = self
+            .rows(&self.database.connections.reader, what, statement)
+            .await?;
+        let counts: Vec<i64> = self.read(&rows, |row| row.try_get(0))?;
+        Ok(counts.first().map_or(0, |count| count.unsigned_abs()))
+    }
+
     async fn next_due(&self, consumer: &str) -> Result<Option<Duration>, Error> {
         let what = "the next run could not be looked up";
         let sql = &self.database.statements.next_due;

@@ -71,6 +71,7 @@ pub(super) struct Statements {
     pub(super) settle_processed: Sql,
     pub(super) amend: Sql,
     pub(super) backlog: Sql,
+    pub(super) stored: Sql,
     pub(super) next_due: Sql,
     pub(super) next_lapse: Sql,
     pub(super) unpark: Sql,
@@ -106,6 +107,7 @@ impl Statements {
             settle_processed: sql(SETTLE_PROCESSED),
             amend: settle("'processed'", "NULL"),
             backlog: sql(BACKLOG),
+            stored: sql(STORED),
             next_due: sql(NEXT_DUE),
             next_lapse: sql(NEXT_LAPSE),
             unpark: sql(UNPARK),
@@ -320,6 +322,9 @@ const PURGE: &str = "
         WHERE consumer = $1 AND status = 'dead_letter'
             AND COALESCE(last_error_at, received_at) < {sent} - $3
         LIMIT $4)";
+
+/// `$1` the ids as a JSON array.
+const STORED: &str = "SELECT COUNT(*) FROM {table} WHERE id IN (SELECT value FROM json_each($1))";
 
 const COUNTS: &str = "
     SELECT
