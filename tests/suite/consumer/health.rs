@@ -247,6 +247,7 @@ async fn a_database_that_does_not_answer_is_shown() {
         .await
         .unwrap();
     inbox.migrate().await.unwrap();
+    inbox.outbox().migrate().await.unwrap();
     let consumer = Consumer::builder(
         shop.stream.clone(),
         inbox,
