@@ -136,11 +136,11 @@ async fn an_event_that_waits_for_the_server_is_no_dead_letter(fixture: impl Fixt
 }
 
 /// The first one is fresh, and the broker has not answered for it when the next one is fetched.
-async fn the_lag_of_a_backlog_is_that_of_its_oldest_event(fixture: impl Fixture) {
+async fn the_lag_of_a_backlog_is_that_of_its_oldest_event<F: Fixture>(fixture: F) {
     fixture.write(&events(&["1", "2", "3"])).await;
     let hour_ago = format!(
         "UPDATE event_outbox SET created_at = {} WHERE event_id <> '1'",
-        fixture_time(&fixture, -3600)
+        F::in_seconds(-3600)
     );
     assert_eq!(fixture.change(&hour_ago).await, 2);
     let broker = Broker::default();
@@ -155,8 +155,4 @@ async fn the_lag_of_a_backlog_is_that_of_its_oldest_event(fixture: impl Fixture)
     .await;
 
     running.stop().await;
-}
-
-fn fixture_time<F: Fixture>(_: &F, seconds: i64) -> String {
-    F::in_seconds(seconds)
 }

@@ -28,7 +28,8 @@
 //! - Any other error may be about the key, the user or the server: a wrong type, a missing permission, a full
 //!   memory. It makes no dead letter, however long it lasts. The event waits with its whole aggregate, others
 //!   go on, and then it is tried again (`doubts`). Meanwhile the broker counts as unreachable, the failures
-//!   are counted, and the log has the first one.
+//!   are counted, and the log has the first one. After an outage, events of other aggregates may
+//!   so come first.
 //! - Only a connection that breaks may be either's fault: a server closes it on what is too large. An event
 //!   whose connection breaks three times within no less than 5 s, each time while the next event is
 //!   taken, is a dead letter. Until there are others, it waits.
