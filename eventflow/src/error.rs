@@ -22,7 +22,8 @@ pub enum ErrorKind {
     Inbox,
     /// The outbox's database refused a statement or could not be reached.
     Outbox,
-    /// The database refuses what was to be stored, and would again: a value that no column takes.
+    /// The server refuses what was to be stored or published, and would again: a value that no column
+    /// takes, an entry that is too large.
     Refused,
     /// The stream's server refused a command or could not be reached.
     Stream,
@@ -40,6 +41,7 @@ pub struct Error {
     kind: ErrorKind,
     message: String,
     transient: bool,
+    disconnected: bool,
     source: Option<BoxError>,
 }
 
@@ -50,6 +52,7 @@ impl Error {
             kind,
             message: message.into(),
             transient: false,
+            disconnected: false,
             source: None,
         }
     }
@@ -68,6 +71,15 @@ impl Error {
         self
     }
 
+    /// Marks the error as that of a connection that broke after something was sent on it.
+    ///
+    /// What was sent may be the reason: some servers close the connection on what is too large for them.
+    #[must_use]
+    pub fn disconnected(mut self, disconnected: bool) -> Self {
+        self.disconnected = disconnected;
+        self
+    }
+
     /// The kind, for code that decides.
     pub fn kind(&self) -> ErrorKind {
         self.kind
@@ -76,6 +88,11 @@ impl Error {
     /// Whether the same call may succeed later with nothing changed but the weather.
     pub fn is_transient(&self) -> bool {
         self.transient
+    }
+
+    /// Whether a connection broke after something was sent on it.
+    pub fn is_disconnected(&self) -> bool {
+        self.disconnected
     }
 
     pub(crate) fn configuration(message: impl Into<String>) -> Self {
@@ -89,6 +106,7 @@ impl fmt::Debug for Error {
             .field("kind", &self.kind)
             .field("message", &self.message)
             .field("transient", &self.transient)
+            .field("disconnected", &self.disconnected)
             .field("source", &self.source)
             .finish()
     }

@@ -164,10 +164,14 @@ pub trait Sink: Send + Sync {
     /// may have been published then: of each aggregate the first ones, and none after one that was not.
     /// Publish the same envelopes again, duplicates are dropped by their event ids.
     ///
-    /// Of kind [`Encode`](ErrorKind::Encode) or [`Refused`](ErrorKind::Refused) if an envelope is to
-    /// blame, and transient if the same call may succeed later: a [`Relay`](crate::outbox::Relay) makes a
-    /// dead letter of the first, and repeats the second. Of others it waits to see whether the server takes
-    /// the next event.
+    /// A [`Relay`](crate::outbox::Relay) makes a dead letter of an event, sent alone, only for an error that
+    /// says it is to blame: of kind [`Encode`](ErrorKind::Encode) or [`Refused`](ErrorKind::Refused), and
+    /// not transient. After any other error it sends the same events again, for as long as it takes; events of
+    /// other aggregates go on. An error that is [disconnected](Error::disconnected) may be an event's fault:
+    /// three times within no less than 5 s, each time while the next event is taken, make a dead letter too.
+    ///
+    /// # Cancel safety
+    /// It must end: a relay drops it after 30 s and sends the same events again.
     fn send(
         &self,
         envelopes: &[Envelope],

@@ -1,7 +1,7 @@
 //! A broker that refuses what a test says.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex},
 };
 
@@ -17,7 +17,9 @@ pub(super) struct Broker {
 struct State {
     taken: Vec<String>,
     refuses: HashMap<String, ErrorKind>,
-    breaks_at: Option<String>,
+    breaks_at: HashSet<String>,
+    busy_at: HashSet<String>,
+    stalls_at: HashSet<String>,
     is_away: bool,
     refuses_all: bool,
 }
@@ -31,13 +33,28 @@ impl Broker {
 
     /// Closes the connection at the event of this id.
     pub(super) fn break_at(&self, event_id: &str) {
-        self.state.lock().unwrap().breaks_at = Some(event_id.to_owned());
+        let mut state = self.state.lock().unwrap();
+        state.breaks_at.insert(event_id.to_owned());
+    }
+
+    /// Answers the event of this id that it cannot take it just now.
+    pub(super) fn be_busy_at(&self, event_id: &str) {
+        let mut state = self.state.lock().unwrap();
+        state.busy_at.insert(event_id.to_owned());
+    }
+
+    /// Does not answer for the event of this id.
+    pub(super) fn stall_at(&self, event_id: &str) {
+        let mut state = self.state.lock().unwrap();
+        state.stalls_at.insert(event_id.to_owned());
     }
 
     /// Takes what it has refused.
     pub(super) fn accept(&self) {
         let mut state = self.state.lock().unwrap();
         state.refuses.clear();
+        state.breaks_at.clear();
+        state.busy_at.clear();
         state.refuses_all = false;
     }
 
@@ -58,11 +75,21 @@ impl Broker {
 
 impl Sink for Broker {
     async fn send(&self, envelopes: &[Envelope]) -> Result<Vec<EntryId>, Error> {
+        let has = |ids: &HashSet<String>| {
+            let mut sent = envelopes.iter().map(|each| &each.metadata().event_id);
+            sent.any(|id| ids.contains(id))
+        };
+        let stalls = has(&self.state.lock().unwrap().stalls_at);
+        if stalls {
+            std::future::pending::<()>().await;
+        }
         let mut state = self.state.lock().unwrap();
-        let breaks =
-            |envelope: &Envelope| state.breaks_at.as_ref() == Some(&envelope.metadata().event_id);
-        if state.is_away || envelopes.iter().any(breaks) {
-            return Err(Error::new(ErrorKind::Stream, "the broker is away").transient(true));
+        let away = || Error::new(ErrorKind::Stream, "the broker is away").transient(true);
+        if has(&state.breaks_at) {
+            return Err(away().disconnected(true));
+        }
+        if state.is_away || has(&state.busy_at) {
+            return Err(away());
         }
         if state.refuses_all {
             return Err(Error::new(ErrorKind::Stream, "the user may not publish"));

@@ -12,6 +12,7 @@ mod publishing;
 mod refusals;
 mod speed;
 mod table;
+mod waiting;
 mod waking;
 
 use std::time::Duration;

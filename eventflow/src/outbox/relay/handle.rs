@@ -13,14 +13,15 @@ use super::{
 pub struct RelayHealth {
     /// Where the relay is between its start and its end.
     pub phase: RelayPhase,
-    /// Whether the broker answers, from what was last sent to it. One that refuses every event does
-    /// not.
+    /// Whether the broker takes all events, from what was last sent to it. While some of them wait
+    /// because it does not, this is `false`.
     pub broker_reachable: bool,
     /// Whether the outbox's database answers, from what was last asked of it.
     pub database_reachable: bool,
     /// How long ago the broker last took an event.
     pub last_published: Option<Duration>,
-    /// For how long the oldest event had been due that was fetched last; zero if none was.
+    /// For how long the oldest event had been due that was last seen and is to be published; zero if
+    /// there was none.
     ///
     /// Of a relay that stands by, it is what it last knew. The table itself is counted by
     /// [`OutboxTable::counts`](crate::outbox::OutboxTable::counts).

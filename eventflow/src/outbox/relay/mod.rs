@@ -1,7 +1,7 @@
 //! The relay: publishes what is committed in the outbox.
 //!
 //! One relay at a time holds the table's lease (`lease`) and has a session: it fetches what is due,
-//! publishes it (`publishing`, and `sending` for one batch), and marks it with the next fetch. Beside that
+//! publishes it (`publishing`, `sending` for one batch, and `doubts` for what was not taken), and marks it with the next fetch. Beside that
 //! it extends the lease, hears of commits in other processes (`listening`) and deletes what is done with
 //! (`retention`). Others stand by. What a [`RelayHandle`] shows is gathered in `vitals`.
 //!
@@ -21,14 +21,26 @@
 //!   a lock between them, have no order; with a lock on the aggregate's row they have that of their
 //!   commits.
 //! - Delayed events are in no order with others. While both wait, each has half of a batch.
-//! - After a dead letter, its aggregate's next events go on. Whether an event is to blame is seen by
-//!   whether the broker takes others (`sending`): one that does not say so is pending until there are
-//!   others.
+//! - After a dead letter, its aggregate's next events go on.
+//!
+//! # What the broker does not take
+//! - An event is a dead letter if the error says that it is to blame, by its kind (`sending`).
+//! - Any other error may be about the key, the user or the server: a wrong type, a missing permission, a full
+//!   memory. It makes no dead letter, however long it lasts. The event waits with its whole aggregate, others
+//!   go on, and then it is tried again (`doubts`). Meanwhile the broker counts as unreachable, the failures
+//!   are counted, and the log has the first one. After an outage, events of other aggregates may
+//!   so come first.
+//! - Only a connection that breaks may be either's fault: a server closes it on what is too large. An event
+//!   whose connection breaks three times within no less than 5 s, each time while the next event is
+//!   taken, is a dead letter. Until there are others, it waits.
+//! - Behind an event that waits, up to 10,000 rows of its aggregate are passed over. Beyond that, the events
+//!   that were written later by others wait too.
 //!
 //! A server that has lost an entry it had answered for (a failover to a replica that lagged) is not asked
 //! again.
 
 mod builder;
+mod doubts;
 mod handle;
 mod lease;
 mod listening;

@@ -6,8 +6,9 @@ use tokio::sync::watch;
 
 use super::{
     Engine,
+    doubts::Doubts,
     lease::{self, Held},
-    sending::{self, Doubts, Sent},
+    sending::{self, Sent},
 };
 use crate::{
     consumer::Outage,
@@ -69,6 +70,8 @@ pub(super) struct Publishing<'r, T, K> {
     /// What the broker has answered for and the table does not say yet.
     marks: Arc<Marks>,
     doubts: Doubts,
+    /// The last batch failed.
+    is_careful: bool,
 }
 
 impl<'r, T: OutboxTable, K: Sink> Publishing<'r, T, K> {
@@ -80,6 +83,7 @@ impl<'r, T: OutboxTable, K: Sink> Publishing<'r, T, K> {
             events: Vec::new(),
             marks: Arc::default(),
             doubts: Doubts::default(),
+            is_careful: false,
         }
     }
 
@@ -89,15 +93,17 @@ impl<'r, T: OutboxTable, K: Sink> Publishing<'r, T, K> {
         let mut broker = Outage::new("publishing the outbox's events", &engine.vitals.broker);
         while !engine.stopping.is_cancelled() {
             match self.step().await {
-                Ok(Step::Published) => {
-                    table.over();
-                    broker.over();
-                }
-                Ok(Step::Idle(next_due)) => {
-                    table.over();
-                    self.rest(next_due).await;
-                }
                 Ok(Step::Lost) => return,
+                Ok(done) => {
+                    table.over();
+                    // While some wait, the outage is not over.
+                    if self.doubts.is_empty() {
+                        broker.over();
+                    }
+                    if let Step::Idle(next_due) = done {
+                        self.rest(next_due).await;
+                    }
+                }
                 Err(Failed::Table(error)) => {
                     table.wait_unless(&engine.stopping, &error).await;
                 }
@@ -122,8 +128,12 @@ impl<'r, T: OutboxTable, K: Sink> Publishing<'r, T, K> {
                 Err(error) => return Err(Failed::Table(error)),
             }
         }
+        if self.doubts.is_round_over() {
+            // Among these may be later ones of the aggregates that are tried again.
+            self.events.clear();
+        }
         if self.events.is_empty() {
-            let Some(fetched) = self.advance(&[], self.engine.settings.batch_size).await? else {
+            let Some(fetched) = self.fetch().await? else {
                 return Ok(Step::Lost);
             };
             self.events = fetched.events;
@@ -134,6 +144,7 @@ impl<'r, T: OutboxTable, K: Sink> Publishing<'r, T, K> {
         let sending = std::mem::take(&mut self.events);
         let (sent, next) = self.send_and_advance(&sending).await;
         self.note(sent.marks);
+        self.is_careful = sent.failure.is_some();
         let next = next?;
         if let Some(error) = sent.failure {
             self.engine.counters.send_failures.one();
@@ -142,8 +153,34 @@ impl<'r, T: OutboxTable, K: Sink> Publishing<'r, T, K> {
         match next {
             None => Ok(Step::Lost),
             Some(fetched) => {
-                self.events = fetched.events;
+                self.events = self.doubts.admit(fetched.events);
                 Ok(Step::Published)
+            }
+        }
+    }
+
+    /// Fetches what may be sent: nothing if nothing is due, and `None` if the term is over.
+    async fn fetch(&mut self) -> Result<Option<Fetched>, Failed> {
+        loop {
+            if self.doubts.is_round_over() {
+                self.doubts.begin_round();
+            }
+            let events = self.engine.settings.batch_size;
+            let left_out = self.doubts.left_out().to_vec();
+            let Some(mut fetched) = self.advance(left_out, events).await? else {
+                return Ok(None);
+            };
+            let was_last = fetched.events.is_empty();
+            fetched.events = self.doubts.admit(fetched.events);
+            if !fetched.events.is_empty() {
+                return Ok(Some(fetched));
+            }
+            if was_last && self.doubts.is_empty() {
+                self.engine.vitals.note_lag(Duration::ZERO);
+                return Ok(Some(fetched));
+            }
+            if was_last {
+                self.doubts.begin_round();
             }
         }
     }
@@ -157,12 +194,13 @@ impl<'r, T: OutboxTable, K: Sink> Publishing<'r, T, K> {
         let batch_size = engine.settings.batch_size;
         let may_be_more = sending.len() >= usize::try_from(batch_size / 2).unwrap_or(usize::MAX);
         let mut doubts = std::mem::take(&mut self.doubts);
-        let on_the_way = sending::send(engine, sending, &mut doubts);
+        let rows = sending.iter().map(|event| event.id);
+        let besides = doubts.left_out().iter().copied().chain(rows).collect();
+        let on_the_way = sending::send(engine, sending, self.is_careful, &mut doubts);
         let answers = if self.marks.is_empty() && !may_be_more {
             (on_the_way.await, Ok(Some(Fetched::default())))
         } else {
-            let besides: Vec<i64> = sending.iter().map(|event| event.id).collect();
-            tokio::join!(on_the_way, self.advance(&besides, batch_size))
+            tokio::join!(on_the_way, self.advance(besides, batch_size))
         };
         self.doubts = doubts;
         answers
@@ -170,12 +208,9 @@ impl<'r, T: OutboxTable, K: Sink> Publishing<'r, T, K> {
 
     /// Marks what the broker has answered for, and fetches up to so many events besides these. `None` if
     /// the term is over.
-    async fn advance(&mut self, besides: &[i64], events: u32) -> Result<Option<Fetched>, Failed> {
+    async fn advance(&mut self, besides: Vec<i64>, events: u32) -> Result<Option<Fetched>, Failed> {
         let engine = self.engine;
-        let demand = Demand {
-            events,
-            besides: besides.to_vec(),
-        };
+        let demand = Demand { events, besides };
         let asked = engine.outbox.advance(
             &self.held.term,
             Arc::clone(&self.marks),
@@ -203,9 +238,8 @@ impl<'r, T: OutboxTable, K: Sink> Publishing<'r, T, K> {
             let reached = fail_point::reach(Point::AfterMark).await;
             reached.map_err(Failed::Table)?;
         }
-        if besides.is_empty() && events > 0 {
-            let waited = fetched.events.iter().map(|event| event.waited);
-            engine.vitals.note_fetched(waited.max().unwrap_or_default());
+        if let Some(waited) = fetched.events.iter().map(|event| event.waited).max() {
+            engine.vitals.note_lag(waited.max(self.doubts.lag()));
         }
         Ok(Some(fetched))
     }
@@ -234,7 +268,7 @@ impl<'r, T: OutboxTable, K: Sink> Publishing<'r, T, K> {
         if self.marks.is_empty() {
             return;
         }
-        if let Err(failed) = self.advance(&[], 0).await {
+        if let Err(failed) = self.advance(Vec::new(), 0).await {
             let error = chain(&Error::from(failed));
             tracing::warn!(
                 error,

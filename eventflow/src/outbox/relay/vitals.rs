@@ -45,8 +45,8 @@ impl Vitals {
         self.lock().phase = phase;
     }
 
-    /// Notes for how long the oldest event has been due that was fetched.
-    pub(super) fn note_fetched(&self, lag: Duration) {
+    /// Notes for how long the oldest event has been due.
+    pub(super) fn note_lag(&self, lag: Duration) {
         self.lock().lag = lag;
     }
 

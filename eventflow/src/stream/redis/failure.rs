@@ -4,6 +4,8 @@ use std::{error::Error as StdError, io, sync::Arc};
 
 use deadpool_redis::redis::{ErrorKind as RedisErrorKind, RedisError, ServerErrorKind};
 
+use crate::error::ErrorKind;
+
 /// What is to be done about an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Failure {
@@ -21,6 +23,8 @@ pub(super) enum Failure {
     WrongType,
     /// The server is a node of a cluster, and the keys are not all in one slot of it.
     Cluster,
+    /// An entry is too large for the server.
+    TooLarge,
     /// The server's certificate is not trusted.
     Certificate,
     /// Anything else that does not pass by itself.
@@ -55,6 +59,7 @@ impl Failure {
             {
                 Self::Transient
             }
+            _ if is_too_large(error) => Self::TooLarge,
             _ => Self::Permanent,
         }
     }
@@ -98,7 +103,15 @@ impl Failure {
 
     /// Whether the connection is not to be used again.
     pub(super) fn breaks_connection(self) -> bool {
-        self == Self::Transient
+        matches!(self, Self::Transient | Self::TooLarge)
+    }
+
+    /// What it is to those who decide.
+    pub(super) fn kind(self) -> ErrorKind {
+        match self {
+            Self::TooLarge => ErrorKind::Refused,
+            _ => ErrorKind::Stream,
+        }
     }
 
     /// What to do, as the end of a message.
@@ -112,10 +125,26 @@ impl Failure {
             Self::Cluster => {
                 ": a Redis Cluster gives one reader the keys of one slot; connect to the node that holds it, and name the shard with `shards`"
             }
+            Self::TooLarge => ": an entry is larger than the server takes",
             Self::Certificate => ": its certificate is not one to trust",
             Self::NoGroup | Self::Transient | Self::Busy | Self::Permanent => "",
         }
     }
+}
+
+/// Whether a connection broke that a command was sent on. No answer in time is no such thing.
+pub(super) fn is_disconnected(error: &RedisError) -> bool {
+    error.kind() == RedisErrorKind::Io
+        && !error.is_timeout()
+        && !error.is_connection_refusal()
+        && !is_bad_certificate(error)
+}
+
+/// The two words of a server for an entry that is too large: one before it closes the connection, one of
+/// `XADD`. They have no code of their own.
+fn is_too_large(error: &RedisError) -> bool {
+    let text = error.to_string();
+    text.contains("invalid bulk length") || text.contains("too large to be stored")
 }
 
 /// The server's word for an error; in a pipeline, the first one's.

@@ -10,7 +10,7 @@ use deadpool_redis::{
     },
 };
 
-use super::failure::Failure;
+use super::failure::{self, Failure};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How to reach the server.
@@ -122,7 +122,10 @@ impl Server {
     ) -> Result<T> {
         let mut connection = self.connection(action).await?;
         let answer = commands.query_async(&mut connection).await;
-        keep_or_drop(connection, answer).map_err(|error| self.error(action, error))
+        keep_or_drop(connection, answer).map_err(|error| {
+            let disconnected = failure::is_disconnected(&error);
+            self.error(action, error).disconnected(disconnected)
+        })
     }
 
     /// The error of an action that the server refused or did not answer.
@@ -130,7 +133,7 @@ impl Server {
         let failure = Failure::of(&error);
         let address = self.client.get_connection_info().addr();
         Error::new(
-            ErrorKind::Stream,
+            failure.kind(),
             format!(
                 "{action} failed at the Redis server {address}{}",
                 failure.hint()
