@@ -8,6 +8,8 @@
 //! cargo run --example saga
 //! ```
 
+#![allow(clippy::print_stdout, reason = "an example shows what it did")]
+
 use std::time::Duration;
 
 use eventflow::prelude::*;
@@ -188,7 +190,7 @@ async fn main() -> Result<(), Error> {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     stop.send(())?;
-    let (consumed, relayed) = (consuming.await??, relaying.await??);
+    let (handled, sent) = (consuming.await??, relaying.await??);
 
     let orders = sqlx::query("SELECT customer, state FROM orders ORDER BY order_id");
     for order in orders.fetch_all(&pool).await? {
@@ -202,7 +204,7 @@ async fn main() -> Result<(), Error> {
     );
     println!(
         "{} events published, {} handled",
-        relayed.published, consumed.processed
+        sent.published, handled.processed
     );
     Ok(())
 }

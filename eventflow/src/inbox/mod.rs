@@ -23,6 +23,8 @@ pub mod backoff;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod columns;
 mod order;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod place;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]

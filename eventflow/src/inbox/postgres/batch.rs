@@ -10,7 +10,7 @@ use crate::{
     inbox::{
         Arrival, Holder, Lease, OrderPolicy, Settlement, Status,
         columns::Entering,
-        order::{Placed, Wait},
+        place::{Placed, Wait},
     },
 };
 

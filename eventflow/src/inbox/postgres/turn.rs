@@ -23,7 +23,7 @@ use crate::{
     },
     inbox::{
         Arrival, Holder, Insertion, OrderPolicy, ReaderLease, Settlement, Status,
-        order::{Standing, parked_behind, place},
+        place::{Standing, parked_behind, place},
         record::insertion,
     },
 };

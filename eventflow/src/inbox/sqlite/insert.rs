@@ -23,7 +23,7 @@ use crate::{
     inbox::{
         Arrival, Holder, Status,
         columns::Entering,
-        order::{Placed, Wait},
+        place::{Placed, Wait},
     },
 };
 

@@ -21,7 +21,7 @@ use crate::{
     },
     inbox::{
         Arrival, Holder, Insertion, OrderPolicy, ReaderLease, Settlement, Status,
-        order::{Placed, Standing, parked_behind, place},
+        place::{Placed, Standing, parked_behind, place},
         record::insertion,
     },
 };
