@@ -181,7 +181,7 @@ impl Standing {
     }
 }
 
-/// Why an event is a dead letter that never ran.
+/// Why an event is a dead letter that never ran. In SQL, the head is an expression between two quotes.
 pub(crate) fn parked_behind(head: &str) -> String {
     format!("parked behind event `{head}` of its aggregate, which is a dead letter")
 }

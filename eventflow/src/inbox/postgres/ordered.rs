@@ -277,29 +277,38 @@ impl PgInbox {
             while let Some(from) = next {
                 let (statements, consumer) = (&settings.statements, &consumer);
                 let looked = settings.run_together(&pool, async |connection| {
-                    turn::overdue(connection, statements, consumer, from).await
+                    let (aggregates, overdue) =
+                        turn::overdue(connection, statements, consumer, from).await?;
+                    let parks = policy == OrderPolicy::Park
+                        && turn::is_behind(connection, statements, consumer, &aggregates).await?;
+                    Ok((aggregates, overdue, parks))
                 });
                 let what = "waiting events could not be looked at";
                 let looked = looked.await;
-                let (aggregates, overdue) = looked
+                let (aggregates, overdue, parks) = looked
                     .map_err(|error| failed(format!("{what} in {}", settings.table), error))?;
                 next = aggregates.last().and_then(following);
-                if overdue.is_empty() && policy != OrderPolicy::Park {
+                if overdue.is_empty() && !parks {
                     continue;
                 }
                 // Commits together: turns, looked for once more, now that nobody else passes them on.
                 let passing = settings.run_together(&pool, async |connection| {
                     turn::lock(connection, statements, consumer).await?;
-                    if policy == OrderPolicy::Park {
-                        turn::park_of_aggregates(connection, statements, consumer, aggregates)
+                    let all_parked = !parks
+                        || turn::park_of_aggregates(connection, statements, consumer, aggregates)
                             .await?;
-                    }
-                    turn::pass_of_aggregates(connection, statements, consumer, overdue).await
+                    let passed =
+                        turn::pass_of_aggregates(connection, statements, consumer, overdue).await?;
+                    Ok((passed, all_parked))
                 });
                 let what = "waiting events could not be given their turn";
                 let done = passing.await;
-                passed +=
+                let (by_now, all_parked) =
                     done.map_err(|error| failed(format!("{what} in {}", settings.table), error))?;
+                passed += by_now;
+                if !all_parked {
+                    next = Some(from);
+                }
             }
             Ok::<_, Error>(passed)
         })

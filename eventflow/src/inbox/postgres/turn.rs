@@ -23,7 +23,7 @@ use crate::{
     },
     inbox::{
         Arrival, Holder, Insertion, OrderPolicy, ReaderLease, Settlement, Status,
-        order::{Standing, place},
+        order::{Standing, parked_behind, place},
         record::insertion,
     },
 };
@@ -46,6 +46,7 @@ pub(super) struct TurnStatements {
     pass_of_aggregates: Sql,
     park_of_rows: Sql,
     park_of_aggregates: Sql,
+    is_behind: Sql,
     aggregates: Sql,
     overdue: Sql,
     pub(super) leave: Sql,
@@ -57,6 +58,8 @@ impl TurnStatements {
         let of = |template: &str, aggregates: &str| {
             sql(&template
                 .replace("{turns}", TURNS)
+                .replace("{behind}", BEHIND)
+                .replace("{parked}", &parked_behind("' || rest.event_id || '"))
                 .replace("{aggregates}", aggregates))
         };
         Self {
@@ -66,6 +69,7 @@ impl TurnStatements {
             pass_of_aggregates: of(PASS, NAMED),
             park_of_rows: of(PARK, OF_ROWS),
             park_of_aggregates: of(PARK, NAMED),
+            is_behind: of(IS_BEHIND, NAMED),
             aggregates: sql(AGGREGATES),
             overdue: of(OVERDUE, NAMED),
             leave: sql(LEAVE),
@@ -146,8 +150,8 @@ const PASS: &str = "
 const OVERDUE: &str = "WITH aggregate AS MATERIALIZED ({aggregates})
     SELECT inbox.aggregate_id FROM {table} AS inbox JOIN ({turns}) AS next ON inbox.id = next.id";
 
-/// `$1` consumer, `$2` the rows or the aggregates, `$3` limit.
-const PARK: &str = "
+/// `$1` consumer, `$2` the rows or the aggregates, `$3` limit: what waits behind a dead letter.
+const BEHIND: &str = "
     WITH aggregate AS MATERIALIZED ({aggregates}),
     head AS MATERIALIZED (
         SELECT aggregate.id, head.event_id, head.position
@@ -161,12 +165,16 @@ const PARK: &str = "
             WHERE inbox.consumer = $1 AND inbox.aggregate_id = head.id
                 AND {unfinished} AND {waits} = 1 AND inbox.position > head.position
             ORDER BY inbox.position LIMIT $3) AS rest
-        LIMIT $3)
+        LIMIT $3)";
+
+/// As [`BEHIND`].
+const PARK: &str = "{behind}
     UPDATE {table} AS inbox SET
-        status = 'dead_letter', last_error_at = {now},
-        error_message = 'parked behind event `' || rest.event_id
-            || '` of its aggregate, which is a dead letter'
+        status = 'dead_letter', last_error_at = {now}, error_message = '{parked}'
     FROM rest WHERE inbox.id = rest.id";
+
+/// As [`BEHIND`].
+const IS_BEHIND: &str = "{behind} SELECT EXISTS (SELECT FROM rest)";
 
 /// `$1` consumer, `$2` the first aggregate to look at, `$3` limit: those from it on with an event that
 /// is not done. Where it begins is never null, so that an index can begin there in any plan.
@@ -319,14 +327,29 @@ pub(super) async fn pass_on(
     Ok(passed > 0)
 }
 
-/// Makes dead letters of what waits in aggregates behind a dead letter; the lock is to be had alone
-/// before.
+/// Whether something waits in aggregates behind a dead letter.
+pub(super) async fn is_behind(
+    connection: &mut PgConnection,
+    statements: &Statements,
+    consumer: &str,
+    aggregates: &[Uuid],
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(statements.turn.is_behind.text())
+        .bind(consumer)
+        .bind(aggregates.to_vec())
+        .bind(1_i64)
+        .fetch_one(connection)
+        .await
+}
+
+/// Makes dead letters of what waits in aggregates behind a dead letter; answers whether that is all.
+/// The lock is to be had alone before.
 pub(super) async fn park_of_aggregates(
     connection: &mut PgConnection,
     statements: &Statements,
     consumer: &str,
     aggregates: Vec<Uuid>,
-) -> Result<(), sqlx::Error> {
+) -> Result<bool, sqlx::Error> {
     let sql = &statements.turn.park_of_aggregates;
     park(connection, sql, consumer, aggregates).await
 }
@@ -336,7 +359,7 @@ async fn park(
     sql: &Sql,
     consumer: &str,
     behind: Vec<Uuid>,
-) -> Result<(), sqlx::Error> {
+) -> Result<bool, sqlx::Error> {
     let park = sqlx::query(sql.text())
         .bind(consumer)
         .bind(behind)
@@ -349,7 +372,7 @@ async fn park(
             "events behind a dead letter of their aggregate are dead letters as well"
         );
     }
-    Ok(())
+    Ok(parked < PARKED_AT_ONCE.unsigned_abs())
 }
 
 /// Passes the turns of aggregates on; the lock is to be had alone before.

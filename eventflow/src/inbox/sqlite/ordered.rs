@@ -258,16 +258,18 @@ impl SqliteInbox {
                     let statements = &database.statements;
                     let (aggregates, overdue) =
                         turn::overdue(connection, statements, &consumer, after).await?;
-                    if policy == OrderPolicy::Park {
-                        turn::park_of_aggregates(connection, statements, &consumer, &aggregates)
+                    let all_parked = policy != OrderPolicy::Park
+                        || turn::park_of_aggregates(connection, statements, &consumer, &aggregates)
                             .await?;
-                    }
                     let passed =
                         turn::pass_of_aggregates(connection, statements, &consumer, &overdue);
-                    Ok((aggregates.last().copied(), passed.await?))
+                    Ok((aggregates.last().copied(), passed.await?, all_parked))
                 });
-                let (last, by_now) = passing.await?;
+                let (last, by_now, all_parked) = passing.await?;
                 passed += by_now;
+                if !all_parked {
+                    continue;
+                }
                 if last.is_none() {
                     return Ok::<u64, Error>(passed);
                 }

@@ -21,7 +21,7 @@ use crate::{
     },
     inbox::{
         Arrival, Holder, Insertion, OrderPolicy, ReaderLease, Settlement, Status,
-        order::{Placed, Standing, place},
+        order::{Placed, Standing, parked_behind, place},
         record::insertion,
     },
 };
@@ -58,6 +58,7 @@ impl TurnStatements {
         let of = |template: &str, aggregates: &str| {
             sql(&template
                 .replace("{turns}", TURNS)
+                .replace("{parked}", &parked_behind("' || rest.event_id || '"))
                 .replace("{aggregates}", aggregates))
         };
         Self {
@@ -144,9 +145,7 @@ const OVERDUE: &str = "SELECT aggregate_id FROM {table} WHERE id IN ({turns})";
 /// `$1` consumer, `$2` the rows or the aggregates, `$3` limit.
 const PARK: &str = "
     UPDATE {table} SET
-        status = 'dead_letter', last_error_at = {now},
-        error_message = 'parked behind event `' || rest.event_id
-            || '` of its aggregate, which is a dead letter'
+        status = 'dead_letter', last_error_at = {now}, error_message = '{parked}'
     FROM (
         SELECT waiting.id AS waiting_id, head.event_id
         FROM (
@@ -314,13 +313,13 @@ pub(super) async fn pass_on(
     Ok(passed > 0)
 }
 
-/// Makes dead letters of what waits in aggregates behind a dead letter.
+/// Makes dead letters of what waits in aggregates behind a dead letter; answers whether that is all.
 pub(super) async fn park_of_aggregates(
     connection: &mut SqliteConnection,
     statements: &Statements,
     consumer: &str,
     aggregates: &[Uuid],
-) -> Result<(), sqlx::Error> {
+) -> Result<bool, sqlx::Error> {
     let sql = &statements.turn.park_of_aggregates;
     park(connection, sql, consumer, aggregates).await
 }
@@ -330,7 +329,7 @@ async fn park(
     sql: &Sql,
     consumer: &str,
     behind: &[Uuid],
-) -> Result<(), sqlx::Error> {
+) -> Result<bool, sqlx::Error> {
     let park = statement(sql)
         .bind(consumer.to_owned())
         .bind(json(behind)?)
@@ -343,7 +342,7 @@ async fn park(
             "events behind a dead letter of their aggregate are dead letters as well"
         );
     }
-    Ok(())
+    Ok(parked < PARKED_AT_ONCE.unsigned_abs())
 }
 
 /// Passes the turns of aggregates on.

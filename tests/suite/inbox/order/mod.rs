@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use eventflow::{
     Envelope,
-    inbox::{Admission, Arrival, Due, Inbox, Lease, Order, OrderPolicy},
+    inbox::{Admission, Arrival, Due, Inbox, Lease, Order, OrderPolicy, Status},
     prelude::*,
 };
 use tokio::sync::Notify;
@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use super::{
     CONSUMER, dying,
     fixture::{Fixture, on_each_database},
-    holder,
+    holder, settlement,
 };
 
 on_each_database!(
@@ -27,6 +27,7 @@ on_each_database!(
     the_right_to_read_is_for_all_streams_or_none,
     a_table_of_the_version_before_gets_its_order,
     a_turn_that_was_lost_past_the_inbox_is_passed_on,
+    however_many_wait_behind_a_dead_letter_are_parked,
     rows_that_wait_are_due_where_no_order_is_kept,
 );
 
@@ -248,6 +249,28 @@ async fn a_turn_that_was_lost_past_the_inbox_is_passed_on(fixture: impl Fixture)
     let claimed = inbox.claim(&holder("b"), Due::Now, 9).await.unwrap();
     assert_eq!(claimed[0].envelope.metadata().event_id, "2");
     assert_eq!(inbox.pass_turns(CONSUMER).await.unwrap(), 0);
+}
+
+async fn however_many_wait_behind_a_dead_letter_are_parked(fixture: impl Fixture) {
+    let inbox = ordered(fixture.inbox(), OrderPolicy::Park);
+    let one = holder("one");
+    let reader = inbox.acquire_reading(&one, &streams()).await.unwrap();
+    let arrivals = (0..2_500).map(|id| run(0, &id.to_string())).collect();
+    let stored = inbox
+        .insert_in_order(&one, &reader.unwrap(), arrivals)
+        .await
+        .unwrap();
+    let lease = stored.unwrap().rows[0].lease;
+    super::settle(&inbox, &[settlement(lease, Status::DeadLetter)]).await;
+
+    assert_eq!(inbox.pass_turns(CONSUMER).await.unwrap(), 0);
+
+    assert_eq!(inbox.counts(CONSUMER).await.unwrap().dead_letter, 2_500);
+    let reasons = "SELECT DISTINCT error_message FROM event_inbox WHERE event_id <> '0'";
+    assert_eq!(
+        fixture.texts(reasons).await,
+        ["parked behind event `0` of its aggregate, which is a dead letter"]
+    );
 }
 
 async fn rows_that_wait_are_due_where_no_order_is_kept(fixture: impl Fixture) {
