@@ -1,13 +1,16 @@
 //! What handlers publish commits with their writes, or not at all.
 
-use std::time::Duration;
+use std::{
+    future::{pending, ready},
+    time::Duration,
+};
 
-use eventflow::{Failure, prelude::*};
+use eventflow::{Failure, Report, prelude::*};
 use eventflow_tests::{
     eventually,
     gate::Gate,
     running::Running,
-    shop::{Call, Database, OnPostgres, ParcelShipped, Script, Shop, names, order, soon},
+    shop::{Answer, Call, Database, OnPostgres, ParcelShipped, Script, Shop, names, order, soon},
     worker::InboxAt,
 };
 use futures_util::FutureExt;
@@ -15,6 +18,9 @@ use futures_util::FutureExt;
 use super::outgoing;
 
 const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Longer than a handler takes that does not hang.
+const HANDLER_TIMEOUT: Duration = Duration::from_secs(1);
 
 on_every_database!(
     what_handlers_publish_is_in_the_outbox_in_their_order,
@@ -136,112 +142,68 @@ async fn what_a_failed_run_has_published_is_gone<D: Database>() {
     assert_eq!(shop.effects().await, names(0..10));
 }
 
-async fn what_a_dead_letter_has_published_is_gone<D: Database>() {
+/// The second of three handlers publishes and then goes wrong; the others' events are published.
+async fn one_goes_wrong<D, F>(wrong: F) -> Report
+where
+    D: Database,
+    F: for<'a> Fn(Call<'a, D>) -> Answer<'a> + Clone + Send + Sync + 'static,
+{
     let shop = Shop::<D>::open().await;
     shop.orders(0..3).await;
-    let script = Script::new().on_order(|mut call| {
+    let script = Script::new().on_order(move |mut call| {
+        let wrong = wrong.clone();
         async move {
             ship(&mut call).await?;
             match call.event.number {
-                1 => Err(Failure::dead_letter("no such shelf")),
+                1 => wrong(call).await,
                 _ => Ok(()),
             }
         }
         .boxed()
     });
-
-    let report = shop
-        .consumer(script)
-        .workers(1)
-        .build()
-        .unwrap()
-        .drain()
-        .await
-        .unwrap();
-
-    assert_eq!((report.dead_lettered, report.published), (1, 2), "{report}");
-    assert_eq!(
-        outgoing(&shop, "causation_id").await,
-        ["order-0", "order-2"]
-    );
-}
-
-async fn what_a_call_that_is_cut_has_published_is_gone<D: Database>() {
-    let shop = Shop::<D>::open().await;
-    shop.orders(0..3).await;
-    let script = Script::new().on_order(|mut call| {
-        async move {
-            ship(&mut call).await?;
-            match call.event.number {
-                1 => std::future::pending().await,
-                _ => Ok(()),
-            }
-        }
-        .boxed()
-    });
-    let consumer = shop
-        .consumer(script)
-        .workers(1)
-        .handler_timeout(Duration::from_millis(50));
+    let consumer = shop.consumer(script).handler_timeout(HANDLER_TIMEOUT);
 
     let report = consumer.build().unwrap().drain().await.unwrap();
 
-    assert_eq!((report.failed, report.published), (1, 2), "{report}");
-    assert_eq!(
-        outgoing(&shop, "causation_id").await,
-        ["order-0", "order-2"]
-    );
-}
-
-async fn what_a_call_that_panics_has_published_is_gone<D: Database>() {
-    let shop = Shop::<D>::open().await;
-    shop.orders(0..3).await;
-    let script = Script::new().on_order(|mut call| {
-        async move {
-            ship(&mut call).await?;
-            assert_ne!(call.event.number, 1, "no one expects this number");
-            Ok(())
-        }
-        .boxed()
-    });
-
-    let report = shop
-        .consumer(script)
-        .workers(1)
-        .build()
-        .unwrap()
-        .drain()
-        .await
-        .unwrap();
-
-    assert_eq!((report.failed, report.published), (1, 2), "{report}");
-    assert_eq!(
-        outgoing(&shop, "causation_id").await,
-        ["order-0", "order-2"]
-    );
-}
-
-async fn what_a_call_that_swallows_an_sql_error_has_published_is_gone<D: OnPostgres>() {
-    let shop = Shop::<D>::open().await;
-    shop.orders(0..3).await;
-    let script = Script::new().on_order(|mut call| {
-        async move {
-            ship(&mut call).await?;
-            if call.event.number == 1 {
-                call.execute("SELECT 1 / 0").await.unwrap_err();
-            }
-            Ok(())
-        }
-        .boxed()
-    });
-
-    let consumer = shop.consumer(script).workers(1).build().unwrap();
-    let report = consumer.drain().await.unwrap();
-
-    assert_eq!((report.failed, report.published), (1, 2), "{report}");
+    assert_eq!(report.published, 2, "{report}");
     let mut causes = outgoing(&shop, "causation_id").await;
     causes.sort();
     assert_eq!(causes, ["order-0", "order-2"]);
+    report
+}
+
+async fn what_a_dead_letter_has_published_is_gone<D: Database>() {
+    let report =
+        one_goes_wrong::<D, _>(|_| ready(Err(Failure::dead_letter("no such shelf"))).boxed()).await;
+
+    assert_eq!(report.dead_lettered, 1, "{report}");
+}
+
+async fn what_a_call_that_is_cut_has_published_is_gone<D: Database>() {
+    let report = one_goes_wrong::<D, _>(|_| pending().boxed()).await;
+
+    assert_eq!(report.failed, 1, "{report}");
+}
+
+async fn what_a_call_that_panics_has_published_is_gone<D: Database>() {
+    let report =
+        one_goes_wrong::<D, _>(|_| async { panic!("no one expects this number") }.boxed()).await;
+
+    assert_eq!(report.failed, 1, "{report}");
+}
+
+async fn what_a_call_that_swallows_an_sql_error_has_published_is_gone<D: OnPostgres>() {
+    let report = one_goes_wrong::<D, _>(swallow).await;
+
+    assert_eq!(report.failed, 1, "{report}");
+}
+
+fn swallow<D: Database>(mut call: Call<'_, D>) -> Answer<'_> {
+    async move {
+        call.execute("SELECT 1 / 0").await.unwrap_err();
+        Ok(())
+    }
+    .boxed()
 }
 
 async fn a_delayed_event_has_its_time<D: Database>() {
