@@ -29,8 +29,8 @@ async fn is_finished_by_two_others(site: &Site<Postgres>, adopts: &WorkerConfig)
         let status = worker.exit().await;
         assert!(status.success(), "{status}:\n{}", worker.logs());
     }
-    let versions = "SELECT version::text FROM event_inbox_migrations";
-    assert_eq!(site.database.texts(versions).await, ["1"]);
+    let versions = "SELECT version::text FROM event_inbox_migrations ORDER BY version";
+    assert_eq!(site.database.texts(versions).await, ["1", "2"]);
     let ids = site.publish([WorkRequested::taking(0)]).await;
     let _worker = Worker::start(&site.worker());
     site.await_rows("processed", &ids).await;
@@ -53,7 +53,9 @@ async fn k8_killed_while_it_adopts_a_table() {
     let left = indexes(&site).await;
     assert_eq!(left.len(), 5, "{left:?}");
     is_finished_by_two_others(&site, &adopts).await;
-    assert_eq!(indexes(&site).await, left, "what was built is kept");
+    let mut kept = indexes(&site).await;
+    kept.retain(|index| left.contains(index));
+    assert_eq!(kept, left, "what was built is kept");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

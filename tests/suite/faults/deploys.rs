@@ -72,8 +72,8 @@ async fn g3_an_old_worker_runs_on_a_newer_table<D: Database>() {
 
     assert!(status.success(), "{status}:\n{}", migrates.logs());
     site.database.inbox().check_schema().await.unwrap();
-    let versions = "SELECT CAST(version AS TEXT) FROM event_inbox_migrations ORDER BY version";
-    assert_eq!(site.database.texts(versions).await, ["1", "1000"]);
+    let versions = "SELECT CAST(version AS TEXT) FROM event_inbox_migrations ORDER BY event_inbox_migrations.version";
+    assert_eq!(site.database.texts(versions).await, ["2", "1000"]);
     let ids = site.publish([WorkRequested::taking(0)]).await;
     let _worker = Worker::start(&site.worker());
     site.await_rows("processed", &ids).await;
