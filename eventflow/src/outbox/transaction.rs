@@ -1,6 +1,6 @@
 //! Publishing in a transaction of the application's own.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
@@ -181,37 +181,94 @@ impl<'t, T: OutboxTransaction> Outbox<InTransaction<'t, T>> {
     }
 }
 
-/// Lets an outbox publish in a transaction by its database's writer.
-macro_rules! writes {
-    ($transaction:ty, $writer:ty) => {
-        impl Sealed for $transaction {}
+#[cfg(feature = "postgres")]
+mod postgres {
+    use std::sync::Arc;
 
-        impl OutboxTransaction for $transaction {
-            type Writer = Arc<$writer>;
+    use sqlx::{PgConnection, Postgres, Transaction};
 
-            fn default_writer() -> Self::Writer {
-                <$writer>::of_default_table()
-            }
+    use super::{OutboxTransaction, Outgoing, Sealed};
+    use crate::outbox::postgres::Writer;
 
-            async fn write(
-                &mut self,
-                writer: &Self::Writer,
-                outgoing: &[Outgoing],
-            ) -> Result<(), sqlx::Error> {
-                writer.write(self, outgoing).await
-            }
+    impl Sealed for PgConnection {}
+
+    impl OutboxTransaction for PgConnection {
+        type Writer = Arc<Writer>;
+
+        fn default_writer() -> Self::Writer {
+            Writer::of_default_table()
         }
-    };
+
+        async fn write(
+            &mut self,
+            writer: &Self::Writer,
+            outgoing: &[Outgoing],
+        ) -> Result<(), sqlx::Error> {
+            writer.write(self, outgoing).await
+        }
+    }
+
+    impl Sealed for Transaction<'_, Postgres> {}
+
+    impl OutboxTransaction for Transaction<'_, Postgres> {
+        type Writer = Arc<Writer>;
+
+        fn default_writer() -> Self::Writer {
+            Writer::of_default_table()
+        }
+
+        async fn write(
+            &mut self,
+            writer: &Self::Writer,
+            outgoing: &[Outgoing],
+        ) -> Result<(), sqlx::Error> {
+            writer.write(self, outgoing).await
+        }
+    }
 }
 
-#[cfg(feature = "postgres")]
-writes!(sqlx::PgConnection, super::postgres::Writer);
-#[cfg(feature = "postgres")]
-writes!(
-    sqlx::Transaction<'_, sqlx::Postgres>,
-    super::postgres::Writer
-);
 #[cfg(feature = "sqlite")]
-writes!(sqlx::SqliteConnection, super::sqlite::Writer);
-#[cfg(feature = "sqlite")]
-writes!(sqlx::Transaction<'_, sqlx::Sqlite>, super::sqlite::Writer);
+mod sqlite {
+    use std::sync::Arc;
+
+    use sqlx::{Sqlite, SqliteConnection, Transaction};
+
+    use super::{OutboxTransaction, Outgoing, Sealed};
+    use crate::outbox::sqlite::Writer;
+
+    impl Sealed for SqliteConnection {}
+
+    impl OutboxTransaction for SqliteConnection {
+        type Writer = Arc<Writer>;
+
+        fn default_writer() -> Self::Writer {
+            Writer::of_default_table()
+        }
+
+        async fn write(
+            &mut self,
+            writer: &Self::Writer,
+            outgoing: &[Outgoing],
+        ) -> Result<(), sqlx::Error> {
+            writer.write(self, outgoing).await
+        }
+    }
+
+    impl Sealed for Transaction<'_, Sqlite> {}
+
+    impl OutboxTransaction for Transaction<'_, Sqlite> {
+        type Writer = Arc<Writer>;
+
+        fn default_writer() -> Self::Writer {
+            Writer::of_default_table()
+        }
+
+        async fn write(
+            &mut self,
+            writer: &Self::Writer,
+            outgoing: &[Outgoing],
+        ) -> Result<(), sqlx::Error> {
+            writer.write(self, outgoing).await
+        }
+    }
+}
