@@ -70,7 +70,7 @@ async fn one_holder_at_a_time_has_the_lease(fixture: impl Fixture) {
     outbox.release(&first).await.unwrap();
 
     let second = outbox.acquire(&holder("b"), LEASE).await.unwrap().unwrap();
-    assert_eq!(second.number, first.number + 1);
+    assert!(second.number > first.number);
     assert!(!outbox.extend(&first, LEASE).await.unwrap());
 }
 
@@ -91,7 +91,7 @@ async fn a_term_that_is_over_fetches_marks_and_deletes_nothing(fixture: impl Fix
     let over = term(outbox).await;
     let row = fetch(outbox, &over, 1).await.events[0].id;
     outbox.release(&over).await.unwrap();
-    outbox.acquire(&holder("b"), LEASE).await.unwrap().unwrap();
+    let next = outbox.acquire(&holder("b"), LEASE).await.unwrap().unwrap();
 
     for marks in [
         Marks {
@@ -115,7 +115,7 @@ async fn a_term_that_is_over_fetches_marks_and_deletes_nothing(fixture: impl Fix
     }
     assert_eq!(fixture.in_state("pending").await, ["1", "2"]);
 
-    drain_of("b", fixture.outbox()).await;
+    publish_all(&next, outbox).await;
     let none = Retention {
         published: Duration::ZERO,
         dead_letter: Duration::ZERO,
@@ -125,12 +125,8 @@ async fn a_term_that_is_over_fetches_marks_and_deletes_nothing(fixture: impl Fix
 }
 
 /// Publishes everything as the holder of the lease.
-async fn drain_of(name: &str, outbox: &impl OutboxTable) {
-    let term = Term {
-        holder: holder(name),
-        number: 2,
-    };
-    let fetched = fetch(outbox, &term, 10).await;
+async fn publish_all(term: &Term, outbox: &impl OutboxTable) {
+    let fetched = fetch(outbox, term, 10).await;
     let published = fetched.events.iter().map(|event| (event.id, String::new()));
     let marks = Marks {
         published: published.collect(),
@@ -140,7 +136,7 @@ async fn drain_of(name: &str, outbox: &impl OutboxTable) {
         events: 0,
         besides: Vec::new(),
     };
-    advance(outbox, &term, marks, demand).await.unwrap();
+    advance(outbox, term, marks, demand).await.unwrap();
 }
 
 async fn events_are_fetched_in_the_order_in_which_they_were_written(fixture: impl Fixture) {
