@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use deadpool_redis::redis::{self, aio::MultiplexedConnection};
-use eventflow::prelude::*;
+use eventflow::{outbox::PgOutbox, prelude::*};
 use sqlx::{Connection as _, PgConnection};
 use tempfile::TempDir;
 
@@ -69,6 +69,33 @@ impl ServerSite {
 
     pub(crate) fn place(&self) -> Place {
         self.place.clone()
+    }
+
+    /// Fills the outbox.
+    pub(crate) async fn publish(&mut self, events: u32) -> Result<PgOutbox> {
+        const PUBLISH: &str = "
+            INSERT INTO event_outbox (
+                event_id, event_type, aggregate_id, occurred_on, payload, payload_bytes)
+            SELECT number::text, 'OrderCreated', md5((number % 1000)::text)::uuid, now(), payload,
+                octet_length(payload::text)
+            FROM generate_series(1, $1::bigint) AS number, json_build_object(
+                'order_id', gen_random_uuid(), 'number', number, 'sku', 'blue-suede-shoes-43',
+                'quantity', 1 + number % 7) AS payload";
+
+        let outbox = self.inbox.outbox();
+        outbox.migrate().await?;
+        let publish = sqlx::query(PUBLISH).bind(i64::from(events));
+        publish.execute(&mut self.database).await?;
+        for settle in ["VACUUM ANALYZE event_outbox", "CHECKPOINT"] {
+            sqlx::query(settle).execute(&mut self.database).await?;
+        }
+        Ok(outbox)
+    }
+
+    /// The stream, to publish to.
+    pub(crate) async fn sink(&self, servers: &Servers) -> Result<RedisStream> {
+        let stream = RedisStream::builder(servers.redis.url()).stream(STREAM);
+        Ok(stream.connect().await?)
     }
 
     pub(crate) async fn done(&mut self) -> Result<Done> {

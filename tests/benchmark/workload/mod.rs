@@ -7,6 +7,7 @@ mod dispatch;
 mod latency;
 mod memory;
 mod order;
+mod relay;
 mod scaling;
 mod throughput;
 
@@ -58,6 +59,9 @@ pub(crate) enum Workload {
     /// Order per aggregate.
     #[value(name = "W10")]
     W10,
+    /// From the outbox to the stream.
+    #[value(name = "W11")]
+    W11,
 }
 
 impl Workload {
@@ -76,6 +80,7 @@ impl Workload {
             }
             Self::W9 => build::measure(bench).await,
             Self::W10 => order::measure(bench).await,
+            Self::W11 => relay::measure(bench).await,
         }
     }
 
@@ -141,6 +146,7 @@ impl Workload {
             Self::W8 => "W8",
             Self::W9 => "W9",
             Self::W10 => "W10",
+            Self::W11 => "W11",
         }
     }
 }

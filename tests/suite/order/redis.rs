@@ -4,12 +4,16 @@ use std::{collections::BTreeMap, time::Duration};
 
 use eventflow::{Envelope, Sink as _, prelude::*};
 use eventflow_tests::{
+    eventually,
     postgres::Database,
     redis::RedisServer,
     work::{End, WorkRequested, create_effects},
     worker::{InboxAt, Signal, Worker, WorkerConfig},
 };
 use sqlx::{Executor as _, PgPool};
+
+/// No disturbance takes as long as this to be over.
+const DEADLINE: Duration = Duration::from_mins(1);
 
 const AGGREGATES: u32 = 25;
 const EVENTS: u32 = 24;
@@ -53,6 +57,12 @@ fn reads_since(worker: &Worker) -> Option<String> {
     Some(said.split_whitespace().next()?.to_owned())
 }
 
+/// The worker that has begun to read last.
+fn reader(workers: &[Worker]) -> Option<usize> {
+    let reader = (0..workers.len()).max_by_key(|&worker| reads_since(&workers[worker]))?;
+    reads_since(&workers[reader]).map(|_| reader)
+}
+
 /// Sees that no turn was lost: one that was is passed on when a worker starts, and as often as a lease
 /// lasts, which is logged.
 fn lost_no_turn(worker: &Worker) {
@@ -61,7 +71,7 @@ fn lost_no_turn(worker: &Worker) {
     assert!(!found, "{logs}");
 }
 
-/// Kills a worker, stops the reader for longer than its leases last, or has a worker end, in turn.
+/// Kills a worker, stops the reader until another one reads, or has a worker end, in turn.
 async fn disturb(number: u32, workers: &mut [Worker], config: &WorkerConfig) {
     let victim = fastrand::usize(0..workers.len());
     match number % 6 {
@@ -71,11 +81,11 @@ async fn disturb(number: u32, workers: &mut [Worker], config: &WorkerConfig) {
             workers[victim] = Worker::start(config);
         }
         3 => {
-            let reader = (0..workers.len()).max_by_key(|&worker| reads_since(&workers[worker]));
-            let stopped = &mut workers[reader.unwrap_or(victim)];
-            stopped.signal(Signal::STOP);
-            tokio::time::sleep(Duration::from_millis(2_500)).await;
-            stopped.signal(Signal::CONT);
+            let stopped = reader(workers).unwrap_or(victim);
+            workers[stopped].signal(Signal::STOP);
+            let another = async || reader(workers).is_some_and(|reader| reader != stopped);
+            eventually(DEADLINE, another).await;
+            workers[stopped].signal(Signal::CONT);
         }
         5 => {
             workers[victim].signal(Signal::TERM);
@@ -83,7 +93,7 @@ async fn disturb(number: u32, workers: &mut [Worker], config: &WorkerConfig) {
             lost_no_turn(&workers[victim]);
             workers[victim] = Worker::start(config);
         }
-        _ => tokio::time::sleep(Duration::from_millis(50)).await,
+        _ => {}
     }
 }
 
@@ -120,7 +130,7 @@ async fn order_is_kept_while_workers_are_killed_and_stopped() {
         disturb(number, &mut workers, &config).await;
     }
     let all = u64::from(AGGREGATES * EVENTS);
-    eventflow_tests::eventually(Duration::from_mins(2), async || {
+    eventually(Duration::from_mins(2), async || {
         inbox.counts("billing").await.unwrap().processed == all
     })
     .await;
@@ -153,7 +163,7 @@ async fn what_an_unanswered_insert_has_stored_is_counted_as_stored() {
     stream.send(&events).await.unwrap();
 
     let mut worker = Worker::start_to_fail(&config, "after_commit=fail*1");
-    eventflow_tests::eventually(Duration::from_mins(1), async || {
+    eventually(Duration::from_mins(1), async || {
         inbox.counts("billing").await.unwrap().processed == 3
     })
     .await;

@@ -10,7 +10,6 @@ mod names;
 mod outages;
 mod publishing;
 mod refusals;
-mod speed;
 mod table;
 mod waiting;
 mod waking;
