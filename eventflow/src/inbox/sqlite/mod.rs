@@ -5,6 +5,7 @@
 
 mod batch;
 mod builder;
+mod inbox;
 mod insert;
 mod migrate;
 mod ordered;
@@ -17,40 +18,24 @@ mod unit;
 use std::{fmt, path::Path, sync::Arc, time::Duration};
 
 use sqlx::{
-    Row as _, Sqlite, SqliteConnection, SqlitePool,
+    Row as _, Sqlite, SqlitePool,
     pool::PoolConnection,
     sqlite::{SqliteArguments, SqliteRow},
 };
 use tokio::sync::watch;
-use uuid::Uuid;
 
-use self::{
-    batch::leases_json,
-    insert::Insert,
-    row::{lease, record},
-    sql::Statements,
-};
+use self::sql::Statements;
 pub use self::{builder::SqliteInboxBuilder, unit::SqliteUnit};
 use crate::{
     database::{
-        columns::{from_micros, micros},
+        columns::from_micros,
         identifier::Identifier,
         sql::Sql,
-        sqlite::{
-            lease::Leases,
-            place::Connections,
-            values::{json, time},
-        },
+        sqlite::{lease::Leases, place::Connections},
         task::uncut,
     },
     error::Error,
-    inbox::{
-        Arrival, Counts, DeadLetter, Demand, Due, Holder, Inbox, Insertion, Lease, Order,
-        ReaderLease, Recovery, Retention, Row, Settlement, Status, UnitLost, failed,
-        record::{claimed, insertion, recovery},
-        sealed::Sealed,
-    },
-    outbox::{self, SqliteOutbox},
+    inbox::{Order, Settlement, failed},
 };
 
 /// The inbox in a SQLite file or in memory.
@@ -218,327 +203,6 @@ type Statement = sqlx::query::Query<'static, Sqlite, SqliteArguments>;
 
 fn statement(sql: &Sql) -> Statement {
     sqlx::query(sql.text())
-}
-
-impl Sealed for SqliteInbox {}
-
-impl Inbox for SqliteInbox {
-    type Connection = SqliteConnection;
-    type Unit = SqliteUnit;
-    type Outbox = SqliteOutbox;
-
-    async fn migrate(&self) -> Result<(), Error> {
-        let database = Arc::clone(&self.database);
-        uncut(async move {
-            let mut connection = database.connection().await?;
-            migrate::migrate(&mut connection, &database.table).await
-        })
-        .await
-    }
-
-    async fn check_schema(&self) -> Result<(), Error> {
-        let database = Arc::clone(&self.database);
-        uncut(async move {
-            let mut connection = database.connection().await?;
-            migrate::check(&mut connection, &database.table).await
-        })
-        .await
-    }
-
-    fn outbox(&self) -> SqliteOutbox {
-        let table = Identifier::constant(outbox::TABLE);
-        let Database {
-            connections,
-            published,
-            ..
-        } = &*self.database;
-        SqliteOutbox::new(table, Arc::clone(connections), published.clone())
-    }
-
-    async fn check_outbox(&self, outbox: &SqliteOutbox) -> Result<(), Error> {
-        let (database, outbox) = (Arc::clone(&self.database), outbox.clone());
-        uncut(async move { outbox.check_in(&mut *database.connection().await?).await }).await
-    }
-
-    /// One connection writes, whatever the demand: SQLite takes no more.
-    fn sized_for(&self, _demand: Demand<'_>) -> Result<Self, Error> {
-        Ok(self.clone())
-    }
-
-    /// There is one connection that writes.
-    fn units_at_once(&self) -> usize {
-        1
-    }
-
-    fn guards_units(&self) -> bool {
-        true
-    }
-
-    async fn insert(&self, holder: &Holder, arrivals: Vec<Arrival>) -> Result<Insertion, Error> {
-        let (database, holder) = (Arc::clone(&self.database), holder.clone());
-        uncut(async move {
-            let mut connection = database.connection().await?;
-            let Database {
-                statements, table, ..
-            } = &*database;
-            let insert = Insert {
-                statements,
-                holder: &holder,
-                run_as: Status::Processing,
-            };
-            insert
-                .alone(&mut connection, &arrivals)
-                .await
-                .map(|entered| insertion(arrivals, entered))
-                .map_err(|error| failed(format!("events could not be stored in {table}"), error))
-        })
-        .await
-    }
-
-    async fn claim(&self, holder: &Holder, due: Due, limit: u32) -> Result<Vec<Row>, Error> {
-        let statements = &self.database.statements;
-        let sql = match due {
-            Due::Now => &statements.claim_now,
-            Due::Later => &statements.claim_later,
-        };
-        let statement = statement(sql)
-            .bind(holder.consumer.clone())
-            .bind(limit)
-            .bind(holder.name.clone())
-            .bind(micros(holder.lease));
-        let rows = self
-            .rows(
-                &self.database.connections.writer,
-                "events could not be claimed",
-                statement,
-            )
-            .await?;
-        let rows = self.read(&rows, |row| {
-            let due: i64 = row.try_get("due")?;
-            Ok((due, from_micros(row.try_get("wait")?), record(row)?))
-        })?;
-        Ok(claimed(rows))
-    }
-
-    async fn recover(&self, holder: &Holder) -> Result<Recovery, Error> {
-        if let Some(order) = self.order.clone() {
-            return self.recover_in_order(holder, order).await;
-        }
-        let statement = statement(&self.database.statements.recover)
-            .bind(holder.consumer.clone())
-            .bind(holder.name.clone())
-            .bind(micros(holder.lease));
-        let what = "a lapsed row could not be recovered";
-        let rows = self
-            .rows(&self.database.connections.writer, what, statement)
-            .await?;
-        let recovered = self.read(&rows, |row| {
-            let status: String = row.try_get("status")?;
-            Ok((status, record(row)?))
-        })?;
-        Ok(recovery(recovered.into_iter().next()))
-    }
-
-    async fn extend(&self, holder: &Holder, leases: Vec<Lease>) -> Result<Vec<Lease>, Error> {
-        let statement = statement(&self.database.statements.extend)
-            .bind(self.batch(leases_json(&leases))?)
-            .bind(holder.name.clone())
-            .bind(micros(holder.lease));
-        let what = "leases could not be extended";
-        let rows = self
-            .rows(&self.database.connections.writer, what, statement)
-            .await?;
-        self.read(&rows, lease)
-    }
-
-    async fn release(&self, leases: Vec<Lease>, delay: Duration) -> Result<u64, Error> {
-        let statement = statement(&self.database.statements.release)
-            .bind(self.batch(leases_json(&leases))?)
-            .bind(micros(delay));
-        self.change("events could not be handed back", statement)
-            .await
-    }
-
-    async fn settle(
-        &self,
-        holder: &Holder,
-        settlements: &[Settlement],
-    ) -> Result<Vec<Lease>, Error> {
-        if let Some(order) = self.order.clone() {
-            return self.settle_in_order(holder, order, settlements).await;
-        }
-        if self.settle_processed(settlements).await? {
-            return Ok(settlements.iter().map(|settled| settled.lease).collect());
-        }
-        let settle = settle::settle(&self.database.statements.settle, holder, settlements);
-        let statement = settle.map_err(|error| self.unwritten(error))?;
-        let what = "rows could not be settled";
-        let rows = self
-            .rows(&self.database.connections.writer, what, statement)
-            .await?;
-        self.read(&rows, lease)
-    }
-
-    fn in_order(&self, order: Order) -> Self {
-        Self {
-            order: Some(order),
-            ..self.clone()
-        }
-    }
-
-    async fn acquire_reading(
-        &self,
-        holder: &Holder,
-        streams: &[Arc<str>],
-    ) -> Result<Option<ReaderLease>, Error> {
-        self.take_reading(holder, streams).await
-    }
-
-    async fn extend_reading(&self, holder: &Holder, reader: &ReaderLease) -> Result<bool, Error> {
-        self.keep_reading(holder, reader).await
-    }
-
-    async fn release_reading(&self, holder: &Holder, reader: &ReaderLease) -> Result<(), Error> {
-        self.leave_reading(holder, reader).await
-    }
-
-    async fn insert_in_order(
-        &self,
-        holder: &Holder,
-        reader: &ReaderLease,
-        arrivals: Vec<Arrival>,
-    ) -> Result<Option<Insertion>, Error> {
-        self.store_in_order(holder, reader, arrivals).await
-    }
-
-    async fn pass_turns(&self, consumer: &str) -> Result<u64, Error> {
-        self.pass_overdue_turns(consumer).await
-    }
-
-    async fn leave_order(&self, consumer: &str) -> Result<u64, Error> {
-        let leave = &self.database.statements.turn.leave;
-        let statement = statement(leave).bind(consumer.to_owned());
-        self.change("waiting events could not be made due", statement)
-            .await
-    }
-
-    async fn begin(&self) -> Result<SqliteUnit, UnitLost> {
-        let (database, order) = (Arc::clone(&self.database), self.order.clone());
-        uncut(async move {
-            let connection = database.connections.writer.acquire().await;
-            let connection =
-                connection.map_err(|error| unit::lost("a unit of work could not begin", error))?;
-            SqliteUnit::begin(connection, Arc::clone(&database.statements), order).await
-        })
-        .await
-    }
-
-    async fn backlog(&self, consumer: &str, limit: u32) -> Result<u64, Error> {
-        let statement = statement(&self.database.statements.backlog)
-            .bind(consumer.to_owned())
-            .bind(limit);
-        let what = "due rows could not be counted";
-        let rows = self
-            .rows(&self.database.connections.reader, what, statement)
-            .await?;
-        let counts: Vec<i64> = self.read(&rows, |row| row.try_get(0))?;
-        Ok(counts.first().map_or(0, |count| count.unsigned_abs()))
-    }
-
-    async fn count_stored(&self, ids: &[Uuid]) -> Result<u64, Error> {
-        let statement = statement(&self.database.statements.stored).bind(self.batch(json(ids))?);
-        let what = "stored rows could not be counted";
-        let rows = self
-            .rows(&self.database.connections.reader, what, statement)
-            .await?;
-        let counts: Vec<i64> = self.read(&rows, |row| row.try_get(0))?;
-        Ok(counts.first().map_or(0, |count| count.unsigned_abs()))
-    }
-
-    async fn next_due(&self, consumer: &str) -> Result<Option<Duration>, Error> {
-        let what = "the next run could not be looked up";
-        let sql = &self.database.statements.next_due;
-        self.wait(what, sql, consumer).await
-    }
-
-    async fn next_lapse(&self, consumer: &str) -> Result<Option<Duration>, Error> {
-        let what = "the next lapse could not be looked up";
-        let sql = &self.database.statements.next_lapse;
-        self.wait(what, sql, consumer).await
-    }
-
-    async fn unpark(&self, consumer: &str, event_types: Option<&[&str]>) -> Result<u64, Error> {
-        let event_types = event_types
-            .map(|types| self.batch(json(types)))
-            .transpose()?;
-        let statement = statement(&self.database.statements.unpark)
-            .bind(consumer.to_owned())
-            .bind(event_types);
-        self.change_in_order("parked events could not be made due", consumer, statement)
-            .await
-    }
-
-    async fn purge(&self, consumer: &str, retention: Retention, limit: u32) -> Result<u64, Error> {
-        let statement = statement(&self.database.statements.purge)
-            .bind(consumer.to_owned())
-            .bind(micros(retention.processed))
-            .bind(micros(retention.dead_letter))
-            .bind(limit);
-        self.change("finished rows could not be deleted", statement)
-            .await
-    }
-
-    async fn counts(&self, consumer: &str) -> Result<Counts, Error> {
-        let statement = statement(&self.database.statements.counts).bind(consumer.to_owned());
-        let what = "rows could not be counted";
-        let rows = self
-            .rows(&self.database.connections.reader, what, statement)
-            .await?;
-        let counts = self.read(&rows, |row| {
-            let count = |index| {
-                let count: i64 = row.try_get(index)?;
-                Ok::<_, sqlx::Error>(u64::try_from(count).unwrap_or(0))
-            };
-            Ok(Counts {
-                pending: count(0)?,
-                processing: count(1)?,
-                processed: count(2)?,
-                failed: count(3)?,
-                dead_letter: count(4)?,
-            })
-        })?;
-        Ok(counts.into_iter().next().unwrap_or_default())
-    }
-
-    async fn dead_letters(&self, consumer: &str, limit: u32) -> Result<Vec<DeadLetter>, Error> {
-        let statement = statement(&self.database.statements.dead_letters)
-            .bind(consumer.to_owned())
-            .bind(limit);
-        let what = "dead letters could not be listed";
-        let rows = self
-            .rows(&self.database.connections.reader, what, statement)
-            .await?;
-        self.read(&rows, |row| {
-            let died_at = time(row.try_get("died_at")?)?;
-            Ok(record(row)?.into_dead_letter(row.try_get("error_message")?, died_at))
-        })
-    }
-
-    async fn requeue(&self, consumer: &str, ids: &[Uuid]) -> Result<u64, Error> {
-        let statement = statement(&self.database.statements.requeue)
-            .bind(consumer.to_owned())
-            .bind(self.batch(json(ids))?);
-        self.change_in_order("dead letters could not be requeued", consumer, statement)
-            .await
-    }
-
-    async fn discard(&self, consumer: &str, ids: &[Uuid]) -> Result<u64, Error> {
-        let statement = statement(&self.database.statements.discard)
-            .bind(consumer.to_owned())
-            .bind(self.batch(json(ids))?);
-        self.change_in_order("dead letters could not be deleted", consumer, statement)
-            .await
-    }
 }
 
 impl Database {
