@@ -8,6 +8,8 @@ pub(crate) mod columns;
 pub(crate) mod error;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) mod identifier;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod lease;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]

@@ -1,14 +1,11 @@
-//! Leases between processes: who has one does a piece of work that only one may do at a time.
-//!
-//! A lease ends by itself unless it is extended; each holder has a term, which grows. All times are
-//! the database's.
+//! The leases of PostgreSQL, in SQL.
 
 use std::time::Duration;
 
 use sqlx::PgConnection;
 
 use super::table::Table;
-use crate::database::{columns::micros, sql::Sql};
+use crate::database::{columns::micros, lease::leases, sql::Sql};
 
 /// The table of the leases that go with a table.
 const TABLE: &str = "
@@ -50,70 +47,4 @@ fn named(template: &str, table: &Table) -> String {
     template.replace("{leases}", &table.beside("leases"))
 }
 
-/// The statements of the leases that go with a table.
-#[derive(Debug)]
-pub(crate) struct Leases {
-    acquire: Sql,
-    extend: Sql,
-    release: Sql,
-}
-
-impl Leases {
-    pub(crate) fn of(table: &Table) -> Self {
-        let sql = |template| Sql::new(named(template, table));
-        Self {
-            acquire: sql(ACQUIRE),
-            extend: sql(EXTEND),
-            release: sql(RELEASE),
-        }
-    }
-
-    /// Takes a lease that nobody else holds; answers its term.
-    pub(crate) async fn acquire(
-        &self,
-        connection: &mut PgConnection,
-        name: &str,
-        holder: &str,
-        time: Duration,
-    ) -> Result<Option<i64>, sqlx::Error> {
-        sqlx::query_scalar(self.acquire.text())
-            .bind(name)
-            .bind(holder)
-            .bind(micros(time))
-            .fetch_optional(connection)
-            .await
-    }
-
-    /// Makes a lease last for `time` from now on; answers whether it is still the holder's.
-    pub(crate) async fn extend(
-        &self,
-        connection: &mut PgConnection,
-        name: &str,
-        holder: &str,
-        term: i64,
-        time: Duration,
-    ) -> Result<bool, sqlx::Error> {
-        let extend = sqlx::query(self.extend.text())
-            .bind(name)
-            .bind(holder)
-            .bind(term)
-            .bind(micros(time));
-        let extended = extend.execute(connection).await?;
-        Ok(extended.rows_affected() > 0)
-    }
-
-    /// Ends a lease, for others to take at once.
-    pub(crate) async fn release(
-        &self,
-        connection: &mut PgConnection,
-        name: &str,
-        holder: &str,
-        term: i64,
-    ) -> Result<(), sqlx::Error> {
-        let release = sqlx::query(self.release.text())
-            .bind(name)
-            .bind(holder)
-            .bind(term);
-        release.execute(connection).await.map(|_| ())
-    }
-}
+leases!(PgConnection, Table);

@@ -51,21 +51,10 @@ impl PgInbox {
         uncut(async move {
             // Commits together: the leases of all streams.
             let taken = settings.run_together(&pool, async |connection| {
-                let mut terms = Vec::with_capacity(names.len());
-                for name in &names {
-                    let leases = &settings.leases;
-                    let term = leases.acquire(connection, name, &holder.name, holder.lease);
-                    // Those that were taken before it lapse at once.
-                    let Some(term) = term.await? else {
-                        for (name, term) in names.iter().zip(terms) {
-                            let released = leases.release(connection, name, &holder.name, term);
-                            released.await?;
-                        }
-                        return Ok(None);
-                    };
-                    terms.push(term);
-                }
-                Ok(Some(ReaderLease { names, terms }))
+                let Holder { name, lease, .. } = &holder;
+                let leases = &settings.leases;
+                let terms = leases.acquire_all(connection, &names, name, *lease).await?;
+                Ok(terms.map(|terms| ReaderLease { names, terms }))
             });
             taken
                 .await
@@ -83,14 +72,10 @@ impl PgInbox {
         let reader = reader.clone();
         uncut(async move {
             let kept = settings.run_together(&pool, async |connection| {
-                let (leases, time) = (&settings.leases, holder.lease);
-                for (name, term) in reader.names.iter().zip(reader.terms) {
-                    let extended = leases.extend(connection, name, &holder.name, term, time);
-                    if !extended.await? {
-                        return Ok(false);
-                    }
-                }
-                Ok(true)
+                let (Holder { name, lease, .. }, ReaderLease { names, terms }) = (&holder, &reader);
+                let leases = &settings.leases;
+                let extended = leases.extend_all(connection, names, name, terms, *lease);
+                extended.await
             });
             kept.await
                 .map_err(|error| failed("the right to read could not be extended", error))
@@ -107,11 +92,9 @@ impl PgInbox {
         let reader = reader.clone();
         uncut(async move {
             let left = settings.run_together(&pool, async |connection| {
-                for (name, term) in reader.names.iter().zip(reader.terms) {
-                    let leases = &settings.leases;
-                    leases.release(connection, name, &holder.name, term).await?;
-                }
-                Ok(())
+                let (leases, ReaderLease { names, terms }) = (&settings.leases, &reader);
+                let released = leases.release_all(connection, names, &holder.name, terms);
+                released.await
             });
             left.await
                 .map_err(|error| failed("the right to read could not be given up", error))

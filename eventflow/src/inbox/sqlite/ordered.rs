@@ -50,21 +50,10 @@ impl SqliteInbox {
             let what = "the right to read could not be had";
             // Commits together: the leases of all streams.
             let taken = database.together(what, async |connection| {
-                let mut terms = Vec::with_capacity(names.len());
-                for name in &names {
-                    let leases = &database.leases;
-                    let term = leases.acquire(connection, name, &holder.name, holder.lease);
-                    // Those that were taken before it lapse at once.
-                    let Some(term) = term.await? else {
-                        for (name, term) in names.iter().zip(terms) {
-                            let released = leases.release(connection, name, &holder.name, term);
-                            released.await?;
-                        }
-                        return Ok(None);
-                    };
-                    terms.push(term);
-                }
-                Ok(Some(ReaderLease { names, terms }))
+                let Holder { name, lease, .. } = &holder;
+                let leases = &database.leases;
+                let terms = leases.acquire_all(connection, &names, name, *lease).await?;
+                Ok(terms.map(|terms| ReaderLease { names, terms }))
             });
             taken.await
         })
@@ -81,14 +70,10 @@ impl SqliteInbox {
         uncut(async move {
             let what = "the right to read could not be extended";
             let kept = database.together(what, async |connection| {
-                let (leases, time) = (&database.leases, holder.lease);
-                for (name, term) in reader.names.iter().zip(reader.terms) {
-                    let extended = leases.extend(connection, name, &holder.name, term, time);
-                    if !extended.await? {
-                        return Ok(false);
-                    }
-                }
-                Ok(true)
+                let (Holder { name, lease, .. }, ReaderLease { names, terms }) = (&holder, &reader);
+                let leases = &database.leases;
+                let extended = leases.extend_all(connection, names, name, terms, *lease);
+                extended.await
             });
             kept.await
         })
@@ -105,11 +90,9 @@ impl SqliteInbox {
         uncut(async move {
             let what = "the right to read could not be given up";
             let left = database.together(what, async |connection| {
-                let leases = &database.leases;
-                for (name, term) in reader.names.iter().zip(reader.terms) {
-                    leases.release(connection, name, &holder.name, term).await?;
-                }
-                Ok(())
+                let (leases, ReaderLease { names, terms }) = (&database.leases, &reader);
+                let released = leases.release_all(connection, names, &holder.name, terms);
+                released.await
             });
             left.await
         })

@@ -17,7 +17,7 @@ use self::sql::Statements;
 pub(crate) use self::writer::Writer;
 use super::{
     InTransaction, Outbox, OutboxTable, OutboxTransaction, check_columns, failed,
-    record::entry,
+    record::{self, entry},
     sealed::Sealed,
     table::{BYTES, Counts, DeadLetter, Demand, Fetched, LEASE, Marks, Retention, Term},
 };
@@ -240,7 +240,7 @@ impl OutboxTable for PgOutbox {
     async fn counts(&self) -> Result<Counts, Error> {
         let statement = statement(&self.settings.statements.counts);
         let rows = self.rows("events could not be counted", statement).await?;
-        let counts = rows.first().map(row::counts).transpose();
+        let counts = rows.first().map(record::counts).transpose();
         counts
             .map(Option::unwrap_or_default)
             .map_err(|error| self.unreadable(error))
@@ -344,7 +344,7 @@ impl OutboxTable for PgOutbox {
         // has grown.
         let statement = parameters.of(sql).persistent(false);
         let rows = self.rows(what, statement).await?;
-        row::fetched(&rows).map_err(|error| self.unreadable(error))
+        record::fetched(&rows, |row| row::envelope(row, 1)).map_err(|error| self.unreadable(error))
     }
 
     async fn purge(&self, term: &Term, retention: Retention, limit: u32) -> Result<u64, Error> {

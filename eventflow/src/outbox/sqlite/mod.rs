@@ -16,7 +16,7 @@ pub use self::builder::SqliteOutboxBuilder;
 use self::sql::Statements;
 pub(crate) use self::writer::Writer;
 use super::{
-    InTransaction, Outbox, OutboxTable, OutboxTransaction, failed,
+    InTransaction, Outbox, OutboxTable, OutboxTransaction, failed, record,
     sealed::Sealed,
     table::{Counts, DeadLetter, Demand, Fetched, LEASE, Marks, Retention, Term},
 };
@@ -205,7 +205,7 @@ impl OutboxTable for SqliteOutbox {
     async fn counts(&self) -> Result<Counts, Error> {
         let statement = statement(&self.database.statements.counts);
         let rows = self.rows("events could not be counted", statement).await?;
-        let counts = rows.first().map(row::counts).transpose();
+        let counts = rows.first().map(record::counts).transpose();
         counts
             .map(Option::unwrap_or_default)
             .map_err(|error| self.unreadable(error))
@@ -305,7 +305,8 @@ impl OutboxTable for SqliteOutbox {
             let rows = advance::advance(&this.database, &term, &marks, deletes, &demand).await;
             let what = "events could not be marked and fetched";
             let rows = rows.map_err(|error| this.failed(what, error))?;
-            row::fetched(&rows).map_err(|error| this.unreadable(error))
+            record::fetched(&rows, |row| row::envelope(row, 1))
+                .map_err(|error| this.unreadable(error))
         })
         .await
     }
