@@ -1,10 +1,7 @@
 //! One at a time, in the order of the stream.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -129,51 +126,86 @@ async fn a_backlog_that_waits_in_the_inbox_is_in_order<D: Database>() {
     assert!(overlaps.seen().is_empty());
 }
 
-/// Claims what is due and settles it, until nothing is due any more and `ended` says so.
-async fn settle_until(inbox: &impl Inbox, holder: &Holder, ended: &AtomicBool) -> usize {
-    let mut settled = 0;
-    loop {
-        let is_last = ended.load(Ordering::SeqCst);
-        let rows = inbox.claim(holder, Due::Now, 9).await.unwrap();
-        if rows.is_empty() && is_last {
-            return settled;
-        }
-        let settlements: Vec<_> = rows.iter().map(|row| processed(row.lease)).collect();
-        settled += inbox.settle(holder, &settlements).await.unwrap().len();
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn events_that_arrive_while_the_one_before_them_is_settled_have_their_turn() {
-    const EVENTS: u32 = 300;
+/// An event is stored while the one before it is settled; `lingers` says which of the two stands still at
+/// the server, after it has looked and before it commits.
+async fn meets_a_settlement(lingers: &str) {
     let shop = open::<Postgres<Owned>>().await;
     let inbox = shop.inbox().in_order(Order {
         policy: OrderPolicy::Block,
         passed: Arc::default(),
     });
-    let (holder, ended) = (another(), AtomicBool::new(false));
+    let holder = another();
     let reader = inbox.acquire_reading(&holder, &shop.stream.streams()).await;
     let reader = reader.unwrap().unwrap();
-
-    let arriving = async {
-        for number in 0..EVENTS {
-            let arrival = Arrival {
-                id: Uuid::now_v7(),
-                envelope: event(0, number),
-                raw: None,
-                admission: Admission::Wait,
-                max_retries: 3,
-            };
-            let stored = inbox.insert_in_order(&holder, &reader, vec![arrival]).await;
-            assert!(stored.unwrap().is_some());
-        }
-        ended.store(true, Ordering::SeqCst);
+    let store = async |number| {
+        let arrival = Arrival {
+            id: Uuid::now_v7(),
+            envelope: event(0, number),
+            raw: None,
+            admission: Admission::Wait,
+            max_retries: 3,
+        };
+        let stored = inbox.insert_in_order(&holder, &reader, vec![arrival]).await;
+        assert!(stored.unwrap().is_some());
     };
-    let settling = settle_until(&inbox, &holder, &ended);
-    let ((), settled) = tokio::join!(arriving, settling);
+    store(0).await;
+    let first = inbox.claim(&holder, Due::Now, 9).await.unwrap();
+    let settle = async || {
+        let settled = inbox.settle(&holder, &[processed(first[0].lease)]).await;
+        assert_eq!(settled.unwrap().len(), 1);
+    };
+    for sql in [
+        "CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS
+         $$ BEGIN PERFORM pg_sleep(0.5); RETURN NULL; END $$",
+        lingers,
+    ] {
+        shop.database.change(sql).await;
+    }
 
-    assert_eq!(inbox.pass_turns(GROUP).await.unwrap(), 0);
-    assert_eq!(settled, usize::try_from(EVENTS).unwrap());
+    let stands_still = async || {
+        let still = "SELECT wait_event FROM pg_stat_activity WHERE wait_event = 'PgSleep'
+            AND datname = current_database()";
+        eventually(DEADLINE, async || {
+            shop.database.texts(still).await.len() == 1
+        })
+        .await;
+    };
+    if lingers.contains("AFTER INSERT") {
+        tokio::join!(store(1), async {
+            stands_still().await;
+            settle().await;
+        });
+    } else {
+        tokio::join!(settle(), async {
+            stands_still().await;
+            store(1).await;
+        });
+    }
+
+    assert_eq!(
+        inbox.pass_turns(GROUP).await.unwrap(),
+        0,
+        "its turn was lost"
+    );
+    let next = inbox.claim(&holder, Due::Now, 9).await.unwrap();
+    assert_eq!(next.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_whose_store_lingers_while_the_one_before_it_is_settled_has_its_turn() {
+    meets_a_settlement(
+        "CREATE TRIGGER linger AFTER INSERT ON event_inbox EXECUTE FUNCTION linger()",
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_is_stored_while_the_settlement_before_it_lingers_has_its_turn() {
+    meets_a_settlement(
+        "CREATE TRIGGER linger AFTER UPDATE ON event_inbox FOR EACH ROW
+         WHEN (NEW.status = 'processed') EXECUTE FUNCTION linger()",
+    )
+    .await;
 }
 
 fn processed(lease: Lease) -> Settlement {
