@@ -202,7 +202,8 @@ async fn an_event_whose_store_lingers_while_the_one_before_it_is_settled_has_its
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_that_is_stored_while_the_settlement_before_it_lingers_has_its_turn() {
     meets_a_settlement(
-        "CREATE TRIGGER linger AFTER UPDATE ON event_inbox FOR EACH ROW
+        "CREATE CONSTRAINT TRIGGER linger AFTER UPDATE ON event_inbox
+         DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
          WHEN (NEW.status = 'processed') EXECUTE FUNCTION linger()",
     )
     .await;
