@@ -1,6 +1,7 @@
 //! Order per aggregate: consumers that keep it.
 
 mod beginning;
+mod cost;
 mod drains;
 mod policies;
 mod readers;
@@ -14,9 +15,12 @@ use std::{
     time::Duration,
 };
 
-use eventflow::{Envelope, Failure, Sink as _};
+use eventflow::{
+    Envelope, Failure, Inbox as _, Sink as _,
+    inbox::{Admission, Arrival, Holder, Lease, Order, OrderPolicy, Settlement, Status},
+};
 use eventflow_tests::{
-    shop::{Builder, Database, OrderPlaced, Script, Shop},
+    shop::{Builder, Database, GROUP, OrderPlaced, Script, Shop},
     worker::InboxAt,
 };
 use futures_util::FutureExt;
@@ -163,4 +167,40 @@ fn consumer<D: Database>(shop: &Shop<D>, name: &str, script: Script<D>) -> Build
 
 async fn drain<D: Database>(builder: Builder<D>) -> eventflow::Report {
     builder.build().unwrap().drain().await.unwrap()
+}
+
+/// The inbox as an ordered consumer has it.
+fn in_order<D: Database>(shop: &Shop<D>) -> D::Inbox {
+    shop.inbox().in_order(Order {
+        policy: OrderPolicy::Block,
+        passed: Arc::default(),
+    })
+}
+
+fn arrival(aggregate: u32, number: u32) -> Arrival {
+    Arrival {
+        id: Uuid::now_v7(),
+        envelope: event(aggregate, number),
+        raw: None,
+        admission: Admission::Wait,
+        max_retries: 3,
+    }
+}
+
+fn processed(lease: Lease) -> Settlement {
+    Settlement {
+        lease,
+        status: Status::Processed,
+        retry_count: 0,
+        delay: Duration::ZERO,
+        error_message: None,
+    }
+}
+
+fn another() -> Holder {
+    Holder {
+        consumer: GROUP.to_owned(),
+        name: "another".to_owned(),
+        lease: Duration::from_mins(5),
+    }
 }

@@ -1,13 +1,10 @@
 //! One at a time, in the order of the stream.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
 use eventflow::{
-    Failure, Inbox, Source as _,
-    inbox::{Admission, Arrival, Due, Holder, Lease, Order, OrderPolicy, Settlement, Status},
+    Failure, Inbox as _, Source as _,
+    inbox::{Admission, Arrival, Due, Holder},
 };
 use eventflow_tests::{
     eventually,
@@ -15,10 +12,10 @@ use eventflow_tests::{
     shop::{Database, GROUP, Owned, Postgres, Script, in_an_hour, soon},
 };
 use futures_util::FutureExt;
-use uuid::Uuid;
 
 use super::{
-    DEADLINE, Overlaps, all_of, at_times_failing, consumer, drain, event, handled, open, publish,
+    DEADLINE, Overlaps, all_of, another, arrival, at_times_failing, consumer, drain, handled,
+    in_order, open, processed, publish,
 };
 
 /// As often as a lease lasts, turns are looked for that nobody has passed on: beyond any test's deadline, so
@@ -91,11 +88,8 @@ async fn events_behind_one_of_a_dead_worker_wait_for_it<D: Database>() {
     let reader = inbox.acquire_reading(&dead, &streams).await;
     let reader = reader.unwrap().unwrap();
     let arrivals = [(0, 0), (0, 1), (1, 0), (0, 2)].map(|(aggregate, number)| Arrival {
-        id: Uuid::now_v7(),
-        envelope: event(aggregate, number),
-        raw: None,
         admission: Admission::Run,
-        max_retries: 3,
+        ..arrival(aggregate, number)
     });
     let stored = inbox.insert_in_order(&dead, &reader, arrivals.to_vec());
     assert_eq!(stored.await.unwrap().unwrap().rows.len(), 2);
@@ -130,22 +124,13 @@ async fn a_backlog_that_waits_in_the_inbox_is_in_order<D: Database>() {
 /// the server, after it has looked and before it commits.
 async fn meets_a_settlement(lingers: &str) {
     let shop = open::<Postgres<Owned>>().await;
-    let inbox = shop.inbox().in_order(Order {
-        policy: OrderPolicy::Block,
-        passed: Arc::default(),
-    });
+    let inbox = in_order(&shop);
     let holder = another();
     let reader = inbox.acquire_reading(&holder, &shop.stream.streams()).await;
     let reader = reader.unwrap().unwrap();
     let store = async |number| {
-        let arrival = Arrival {
-            id: Uuid::now_v7(),
-            envelope: event(0, number),
-            raw: None,
-            admission: Admission::Wait,
-            max_retries: 3,
-        };
-        let stored = inbox.insert_in_order(&holder, &reader, vec![arrival]).await;
+        let arrivals = vec![arrival(0, number)];
+        let stored = inbox.insert_in_order(&holder, &reader, arrivals).await;
         assert!(stored.unwrap().is_some());
     };
     store(0).await;
@@ -207,88 +192,4 @@ async fn an_event_that_is_stored_while_the_settlement_before_it_lingers_has_its_
          WHEN (NEW.status = 'processed') EXECUTE FUNCTION linger()",
     )
     .await;
-}
-
-fn processed(lease: Lease) -> Settlement {
-    Settlement {
-        lease,
-        status: Status::Processed,
-        retry_count: 0,
-        delay: Duration::ZERO,
-        error_message: None,
-    }
-}
-
-fn another() -> Holder {
-    Holder {
-        consumer: GROUP.to_owned(),
-        name: "another".to_owned(),
-        lease: Duration::from_mins(5),
-    }
-}
-
-/// The time that claims take of which each finds one row.
-async fn time_of_claims(shop: &eventflow_tests::shop::Shop<Postgres<Owned>>) -> Duration {
-    let holder = another();
-    let began = Instant::now();
-    for _ in 0..200 {
-        let claimed = shop.inbox().claim(&holder, Due::Now, 1).await.unwrap();
-        assert_eq!(claimed.len(), 1);
-    }
-    began.elapsed()
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rows_that_wait_cost_a_claim_nothing() {
-    let shop = open::<Postgres<Owned>>().await;
-    let due = "INSERT INTO event_inbox (event_id, stream_id, event_type, aggregate_id, occurred_on,
-            payload, consumer, position, next_retry_at)
-        SELECT kind || i, '', 'OrderPlaced',
-            CASE kind WHEN 'due' THEN gen_random_uuid()
-                ELSE '00000000-0000-0000-0000-000000000001' END,
-            now(), '{}', 'shop', i,
-            CASE kind WHEN 'due' THEN NULL ELSE TIMESTAMPTZ '9999-12-31 00:00:00+00' END
-        FROM generate_series(1, {rows}) AS i, (VALUES ('{kind}')) AS kinds(kind)";
-    let insert = |kind: &str, rows: &str| due.replace("{kind}", kind).replace("{rows}", rows);
-    shop.database.change(insert("due", "1000")).await;
-    shop.database.change("ANALYZE event_inbox").await;
-    time_of_claims(&shop).await;
-    let alone = time_of_claims(&shop).await;
-
-    shop.database.change(insert("waiting", "100000")).await;
-    shop.database.change("ANALYZE event_inbox").await;
-    time_of_claims(&shop).await;
-    let beside = time_of_claims(&shop).await;
-
-    println!("200 claims: {alone:?} alone, {beside:?} beside 100,000 rows that wait");
-    assert!(
-        beside < alone * 5,
-        "{alone:?} alone, {beside:?} beside them"
-    );
-    // Neither do they cost those anything who pass the turn on.
-    let inbox = shop.inbox().in_order(Order {
-        policy: OrderPolicy::Block,
-        passed: Arc::default(),
-    });
-    let holder = another();
-    while !inbox
-        .claim(&holder, Due::Now, 1_000)
-        .await
-        .unwrap()
-        .is_empty()
-    {}
-    assert_eq!(inbox.pass_turns(GROUP).await.unwrap(), 1);
-    let began = Instant::now();
-    for _ in 0..50 {
-        let claimed = inbox.claim(&holder, Due::Now, 9).await.unwrap();
-        assert_eq!(claimed.len(), 1);
-        let settlement = processed(claimed[0].lease);
-        inbox.settle(&holder, &[settlement]).await.unwrap();
-    }
-    let passed = began.elapsed();
-    println!("50 turns: {passed:?}");
-    assert!(
-        passed < alone * 10,
-        "{alone:?} for claims, {passed:?} for turns"
-    );
 }

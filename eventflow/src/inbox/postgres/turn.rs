@@ -88,7 +88,9 @@ const LOCK: &str = "
 
 /// `$1` and `$2` the leases' names and terms, `$3` holder, `$4` consumer, `$5` event ids, `$6`
 /// aggregates. Holds the leases until the transaction ends, so that nobody else gets them before that.
-/// They are locked in the order of the names given, as who takes or extends them does.
+/// They are locked in the order of the names given, as who takes or extends them does. Events and
+/// aggregates are asked for one by one: a plan that was made while the table was small, and is kept,
+/// would else read all of it.
 const LOOK: &str = "
     SELECT
         (SELECT COUNT(*) FROM (
@@ -97,13 +99,14 @@ const LOOK: &str = "
                 ON lease.name = held.name AND lease.term = held.term
             WHERE lease.holder = $3 ORDER BY held.place FOR SHARE OF lease) AS held),
         nextval('{positions}'),
-        (SELECT array_agg(inbox.event_id) FROM {table} AS inbox
-            WHERE inbox.consumer = $4 AND inbox.event_id = ANY($5)),
-        (SELECT array_agg(aggregate.id) FROM unnest($6::uuid[]) AS aggregate(id)
-            WHERE EXISTS (
+        (SELECT array_agg(event.id) FROM unnest($5::text[]) AS event(id) CROSS JOIN LATERAL (
+            SELECT FROM {table} AS inbox
+            WHERE inbox.consumer = $4 AND inbox.event_id = event.id LIMIT 1) AS known),
+        (SELECT array_agg(aggregate.id)
+            FROM unnest($6::uuid[]) AS aggregate(id) CROSS JOIN LATERAL (
                 SELECT FROM {table} AS inbox
                 WHERE inbox.consumer = $4 AND inbox.aggregate_id = aggregate.id
-                    AND {unfinished})),
+                    AND {unfinished} LIMIT 1) AS busy),
         held.aggregates, held.events
     FROM (
         SELECT array_agg(aggregate.id) AS aggregates, array_agg(head.event_id) AS events

@@ -1,0 +1,127 @@
+//! What the order costs does not grow with what waits, nor with what is kept.
+
+use std::time::{Duration, Instant};
+
+use eventflow::{
+    Inbox, Source as _,
+    inbox::{Due, ReaderLease},
+};
+use eventflow_tests::shop::{Database, GROUP, Owned, Postgres, Shop};
+
+use super::{another, arrival, in_order, open, processed};
+
+/// How many aggregates have an event in a batch.
+const AGGREGATES: u32 = 100;
+
+/// Stores a batch of one event of each aggregate, claims them and settles them, a few times; answers the
+/// time that it takes.
+async fn time_of_rounds(
+    shop: &Shop<Postgres<Owned>>,
+    reader: &ReaderLease,
+    numbers: std::ops::Range<u32>,
+) -> Duration {
+    let (inbox, holder) = (in_order(shop), another());
+    let began = Instant::now();
+    for number in numbers {
+        let arrivals = (1..=AGGREGATES).map(|aggregate| arrival(aggregate, number));
+        let stored = inbox.insert_in_order(&holder, reader, arrivals.collect());
+        assert!(stored.await.unwrap().is_some());
+        let claimed = inbox.claim(&holder, Due::Now, AGGREGATES).await.unwrap();
+        let settlements: Vec<_> = claimed.iter().map(|row| processed(row.lease)).collect();
+        let settled = inbox.settle(&holder, &settlements).await.unwrap();
+        assert_eq!(settled.len(), 100);
+    }
+    began.elapsed()
+}
+
+/// A service's connections keep the plans of its first minute, when its table was empty.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_planned_for_an_empty_table_reads_little_of_a_large_one() {
+    let shop = open::<Postgres<Owned>>().await;
+    let streams = shop.stream.streams();
+    let reader = shop.inbox().acquire_reading(&another(), &streams).await;
+    let reader = reader.unwrap().unwrap();
+    let alone = time_of_rounds(&shop, &reader, 0..20).await;
+
+    shop.database
+        .change(
+            "INSERT INTO event_inbox (event_id, stream_id, event_type, aggregate_id, occurred_on,
+                payload, consumer, position, status, next_retry_at)
+            SELECT 'other' || i, '', 'OrderPlaced', '00000000-0000-0000-0000-00000000ffff',
+                now(), '{}', 'shop', 1,
+                CASE WHEN i % 2 = 0 THEN 'processed' ELSE 'pending' END,
+                CASE WHEN i % 2 = 0 THEN NULL ELSE TIMESTAMPTZ '9999-12-31 00:00:00+00' END
+            FROM generate_series(1, 200000) AS i",
+        )
+        .await;
+    let beside = time_of_rounds(&shop, &reader, 20..40).await;
+
+    println!("20 rounds: {alone:?} alone, {beside:?} beside 200,000 rows");
+    assert!(
+        beside < alone * 5,
+        "{alone:?} alone, {beside:?} beside the others"
+    );
+}
+
+/// The time that claims take of which each finds one row.
+async fn time_of_claims(shop: &Shop<Postgres<Owned>>) -> Duration {
+    let holder = another();
+    let began = Instant::now();
+    for _ in 0..200 {
+        let claimed = shop.inbox().claim(&holder, Due::Now, 1).await.unwrap();
+        assert_eq!(claimed.len(), 1);
+    }
+    began.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_wait_cost_a_claim_nothing() {
+    let shop = open::<Postgres<Owned>>().await;
+    let due = "INSERT INTO event_inbox (event_id, stream_id, event_type, aggregate_id, occurred_on,
+            payload, consumer, position, next_retry_at)
+        SELECT kind || i, '', 'OrderPlaced',
+            CASE kind WHEN 'due' THEN gen_random_uuid()
+                ELSE '00000000-0000-0000-0000-000000000001' END,
+            now(), '{}', 'shop', i,
+            CASE kind WHEN 'due' THEN NULL ELSE TIMESTAMPTZ '9999-12-31 00:00:00+00' END
+        FROM generate_series(1, {rows}) AS i, (VALUES ('{kind}')) AS kinds(kind)";
+    let insert = |kind: &str, rows: &str| due.replace("{kind}", kind).replace("{rows}", rows);
+    shop.database.change(insert("due", "1000")).await;
+    shop.database.change("ANALYZE event_inbox").await;
+    time_of_claims(&shop).await;
+    let alone = time_of_claims(&shop).await;
+
+    shop.database.change(insert("waiting", "100000")).await;
+    shop.database.change("ANALYZE event_inbox").await;
+    time_of_claims(&shop).await;
+    let beside = time_of_claims(&shop).await;
+
+    println!("200 claims: {alone:?} alone, {beside:?} beside 100,000 rows that wait");
+    assert!(
+        beside < alone * 5,
+        "{alone:?} alone, {beside:?} beside them"
+    );
+    // Neither do they cost those anything who pass the turn on.
+    let inbox = in_order(&shop);
+    let holder = another();
+    while !inbox
+        .claim(&holder, Due::Now, 1_000)
+        .await
+        .unwrap()
+        .is_empty()
+    {}
+    assert_eq!(inbox.pass_turns(GROUP).await.unwrap(), 1);
+    let began = Instant::now();
+    for _ in 0..50 {
+        let claimed = inbox.claim(&holder, Due::Now, 9).await.unwrap();
+        assert_eq!(claimed.len(), 1);
+        let settlement = processed(claimed[0].lease);
+        inbox.settle(&holder, &[settlement]).await.unwrap();
+    }
+    let passed = began.elapsed();
+    println!("50 turns: {passed:?}");
+    assert!(
+        passed < alone * 10,
+        "{alone:?} for claims, {passed:?} for turns"
+    );
+}
