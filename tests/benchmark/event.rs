@@ -12,8 +12,9 @@ use crate::Result;
 pub(crate) const STREAM: &str = "orders";
 pub(crate) const GROUP: &str = "billing";
 
-/// How many aggregates the events are about, in turn.
-const AGGREGATES: u32 = 1_000;
+/// How many aggregates the events are about, at random, the same in each run: some come again while their
+/// last event is on the way.
+const AGGREGATES: u128 = 1_000;
 
 /// How many entries are sent to Redis at once.
 const AT_ONCE: u32 = 1_000;
@@ -40,7 +41,9 @@ impl OrderCreated {
     }
 
     pub(crate) fn envelope(&self) -> Result<Envelope> {
-        let aggregate = Uuid::from_u128(u128::from(self.number % AGGREGATES));
+        let seed = u64::from(self.number);
+        let aggregate = fastrand::Rng::with_seed(seed).u128(..AGGREGATES);
+        let aggregate = Uuid::from_u128(aggregate);
         Ok(Envelope::new(self)?.with_aggregate_id(aggregate))
     }
 }
