@@ -23,7 +23,7 @@ const FAIL_ALWAYS: f64 = 0.01;
 /// How far back a duplicate reaches.
 const REMEMBERED: usize = 500;
 
-const AGGREGATES: u128 = 16;
+const AGGREGATES: u128 = 64;
 const LONGEST_WORK_MS: u32 = 20;
 
 /// So many take this long instead: a fault finds their worker in the middle.

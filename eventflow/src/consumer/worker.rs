@@ -28,7 +28,7 @@ where
 {
     while let Some(work) = queue.take().await {
         match work {
-            Work::Rows(rows) => run(&engine, rows).await,
+            Work::Rows(rows) => run(&engine, rows, Some(&queue)).await,
             Work::Fresh(batch) => drop(run_fresh(&engine, batch).await),
         }
     }
@@ -36,17 +36,23 @@ where
 
 /// Runs rows in a task of its own, which nobody aborts: a transaction is never cut from outside,
 /// and a panic in a destructor of a handler's future does not end the worker.
-pub(super) async fn run<Src, I>(engine: &Arc<Engine<Src, I>>, rows: Vec<Row>)
-where
+///
+/// In order, rows whose turn has come by it go into the queue, as far as there is room; without one,
+/// whoever claims them runs them.
+pub(super) async fn run<Src, I>(
+    engine: &Arc<Engine<Src, I>>,
+    rows: Vec<Row>,
+    queue: Option<&Arc<Queue>>,
+) where
     Src: Send + Sync + 'static,
     I: Inbox,
 {
     let leases: Vec<_> = rows.iter().map(|row| row.lease).collect();
     let task = tokio::spawn({
-        let engine = Arc::clone(engine);
+        let (engine, queue) = (Arc::clone(engine), queue.map(Arc::clone));
         async move {
             engine.held.take_on(&rows);
-            run_by_route(&engine, rows).await;
+            run_by_route(&engine, rows, queue.as_deref()).await;
         }
     });
     if let Err(error) = task.await {
@@ -80,8 +86,11 @@ where
     })
 }
 
-pub(super) async fn run_by_route<Src, I>(engine: &Engine<Src, I>, rows: Vec<Row>)
-where
+pub(super) async fn run_by_route<Src, I>(
+    engine: &Engine<Src, I>,
+    rows: Vec<Row>,
+    queue: Option<&Queue>,
+) where
     Src: Send + Sync + 'static,
     I: Inbox,
 {
@@ -103,7 +112,7 @@ where
     engine.settle_apart(settled).await;
     tokio::join!(
         run_concurrently(engine, concurrent),
-        run_in_units(engine, transactional),
+        run_in_units(engine, transactional, queue),
     );
 }
 

@@ -52,7 +52,7 @@ pub use self::{
         Admission, Arrival, Counts, DeadLetter, Demand, Due, Holder, Insertion, Lease, Recovery,
         Retention, Row, Settlement, Status,
     },
-    unit::{LossKind, Unit, UnitLost},
+    unit::{LossKind, Settled, Unit, UnitLost},
 };
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 use crate::{database, error::ErrorKind};

@@ -14,13 +14,9 @@ use eventflow_tests::{
 use futures_util::FutureExt;
 
 use super::{
-    DEADLINE, Overlaps, all_of, another, arrival, at_times_failing, consumer, drain, handled,
-    in_order, open, processed, publish,
+    DEADLINE, NO_SECOND_LOOK, Overlaps, all_of, another, arrival, at_times_failing, consumer,
+    drain, handled, in_order, open, processed, publish,
 };
-
-/// As often as a lease lasts, turns are looked for that nobody has passed on: beyond any test's deadline, so
-/// that one which was lost is found out.
-const NO_SECOND_LOOK: Duration = Duration::from_mins(10);
 
 on_every_database!(
     events_of_an_aggregate_run_one_at_a_time_in_the_order_of_the_stream,
