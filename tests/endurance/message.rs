@@ -23,6 +23,8 @@ const FAIL_ALWAYS: f64 = 0.01;
 /// How far back a duplicate reaches.
 const REMEMBERED: usize = 500;
 
+/// In order, an event that fails or takes long holds up those behind it: there are enough of the others for
+/// the workers to keep up with what is published.
 const AGGREGATES: u128 = 64;
 const LONGEST_WORK_MS: u32 = 20;
 

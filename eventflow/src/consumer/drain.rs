@@ -222,7 +222,7 @@ impl<Src: Source, I: Inbox> Consumer<Src, I> {
 
     async fn run_all(&self, rows: Vec<Row>) {
         let shares = rows.chunks(rows.len().div_ceil(self.engine.sharing()).max(1));
-        join_all(shares.map(|share| run(&self.engine, share.to_vec(), None))).await;
+        join_all(shares.map(|share| run(&self.engine, share.to_vec()))).await;
     }
 }
 

@@ -64,11 +64,6 @@ impl<Src: Send + Sync + 'static, I: Inbox> Engine<Src, I> {
         self.settings.inline && self.settings.order.is_none()
     }
 
-    /// Whether rows whose turn has come are taken on: in order, and not when the consumer stops.
-    pub(super) fn takes_next(&self) -> bool {
-        self.settings.order.is_some() && !self.stopping.is_cancelled()
-    }
-
     /// A delivery without a transaction.
     pub(super) fn delivery(&self, row: &Row) -> Delivery<I> {
         let (timeout, stopping) = (self.settings.handler_timeout, self.stopping.clone());
@@ -282,44 +277,25 @@ impl<Src: Send + Sync + 'static, I: Inbox> Engine<Src, I> {
     /// Asks which rows are still this process's, until the database answers or the leases have
     /// lapsed. The answer also extends them.
     pub(super) async fn still_held(&self, rows: Vec<Row>) -> Vec<Row> {
-        let Some(leases) = self.owned(&rows).await else {
-            self.held.remove(rows.iter().map(|row| row.lease));
-            return Vec::new();
-        };
-        let (held, gone): (Vec<_>, Vec<_>) = rows
-            .into_iter()
-            .partition(|row| leases.contains(&row.lease));
-        self.note_unconfirmed(gone.iter().map(|row| row.lease).collect());
-        held
-    }
-
-    /// Takes on the rows that were taken by a commit which was not answered, if it was stored.
-    pub(super) async fn taken_after_all(&self, rows: Vec<Row>) -> Vec<Row> {
-        if rows.is_empty() {
-            return rows;
-        }
-        let leases = self.owned(&rows).await.unwrap_or_default();
-        let mut taken = rows;
-        taken.retain(|row| leases.contains(&row.lease));
-        self.held.add(&taken);
-        taken
-    }
-
-    /// As [`still_held`](Self::still_held), of leases; `None` if the database does not answer.
-    async fn owned(&self, rows: &[Row]) -> Option<Vec<Lease>> {
         let mut outage = Outage::new("reading rows back", &self.vitals.database);
         let give_up = Instant::now() + self.settings.lease;
         let leases: Vec<Lease> = rows.iter().map(|row| row.lease).collect();
         loop {
             match self.inbox.extend(&self.holder, leases.clone()).await {
-                Ok(owned) => return Some(owned),
+                Ok(held) => {
+                    let (held, gone): (Vec<_>, Vec<_>) =
+                        rows.into_iter().partition(|row| held.contains(&row.lease));
+                    self.note_unconfirmed(gone.iter().map(|row| row.lease).collect());
+                    return held;
+                }
                 Err(error) if Instant::now() >= give_up => {
                     tracing::error!(
                         rows = rows.len(),
                         error = chain(&error),
                         "rows could not be read back; they run again when their lease has lapsed"
                     );
-                    return None;
+                    self.held.remove(leases);
+                    return Vec::new();
                 }
                 Err(error) => outage.wait(&error).await,
             }

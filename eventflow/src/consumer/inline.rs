@@ -75,10 +75,10 @@ where
     let ids = ids_of(&rows);
     if let Inline::Lost(_) = inline {
         for row in rows {
-            Box::pin(run_by_route(engine, vec![row], None)).await;
+            Box::pin(run_by_route(engine, vec![row])).await;
         }
     } else {
-        Box::pin(run_by_route(engine, rows, None)).await;
+        Box::pin(run_by_route(engine, rows)).await;
     }
     ids
 }
@@ -177,7 +177,6 @@ where
         let Finished {
             again,
             lost_newborn,
-            ..
         } = work.finish().await;
         run_again(engine, again).await;
         lost_newborn

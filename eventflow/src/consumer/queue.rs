@@ -76,29 +76,6 @@ impl Queue {
         }
     }
 
-    /// Room for up to this many rows, as far as nobody waits for it; none once nobody feeds the queue.
-    pub(super) fn room_left(&self, rows: usize) -> Room {
-        if self.lock().feeders == 0 {
-            return Room(None);
-        }
-        let rows = rows.min(self.room.available_permits());
-        let permits = u32::try_from(rows).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.room).try_acquire_many_owned(permits);
-        // Somebody else was faster.
-        Room(room.ok())
-    }
-
-    /// Gives rows to the workers, for which there is room.
-    pub(super) fn push(&self, room: Room, rows: Vec<Row>) {
-        let wakes = rows.len().min(self.sharing);
-        // The workers give it back.
-        room.keep(rows.len());
-        self.lock().rows.extend(rows);
-        for _ in 0..wakes {
-            self.filled.notify_one();
-        }
-    }
-
     fn share(&self, waiting: &mut Waiting) -> Option<Work> {
         if waiting.batch_is_next || waiting.rows.is_empty() {
             waiting.batch_is_next = false;
@@ -144,12 +121,22 @@ impl Feeder {
         let mut room = room;
         loop {
             let chunk: Vec<Row> = rows.by_ref().take(room.size()).collect();
-            self.0.push(room, chunk);
+            self.push(room, chunk);
             let left = rows.len().min(self.0.most);
             if left == 0 {
                 return;
             }
             room = self.room(left).await;
+        }
+    }
+
+    fn push(&self, room: Room, rows: Vec<Row>) {
+        let wakes = rows.len().min(self.0.sharing);
+        // The workers give it back.
+        room.keep(rows.len());
+        self.0.lock().rows.extend(rows);
+        for _ in 0..wakes {
+            self.0.filled.notify_one();
         }
     }
 
@@ -181,7 +168,7 @@ impl Drop for Feeder {
 pub(super) struct Room(Option<OwnedSemaphorePermit>);
 
 impl Room {
-    pub(super) fn size(&self) -> usize {
+    fn size(&self) -> usize {
         self.0.as_ref().map_or(0, OwnedSemaphorePermit::num_permits)
     }
 

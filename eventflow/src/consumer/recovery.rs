@@ -67,7 +67,7 @@ where
             engine.counters.recovered.one();
             engine.held.add(std::slice::from_ref(&row));
             engine.vitals.calls.recover(Some(row.lease));
-            run(engine, vec![*row], None).await;
+            run(engine, vec![*row]).await;
             engine.vitals.calls.recover(None);
         }
         Recovery::DeadLetter(metadata) => {

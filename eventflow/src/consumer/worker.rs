@@ -28,7 +28,7 @@ where
 {
     while let Some(work) = queue.take().await {
         match work {
-            Work::Rows(rows) => run(&engine, rows, Some(&queue)).await,
+            Work::Rows(rows) => run(&engine, rows).await,
             Work::Fresh(batch) => drop(run_fresh(&engine, batch).await),
         }
     }
@@ -36,23 +36,17 @@ where
 
 /// Runs rows in a task of its own, which nobody aborts: a transaction is never cut from outside,
 /// and a panic in a destructor of a handler's future does not end the worker.
-///
-/// In order, rows whose turn has come by it go into the queue, as far as there is room; without one,
-/// whoever claims them runs them.
-pub(super) async fn run<Src, I>(
-    engine: &Arc<Engine<Src, I>>,
-    rows: Vec<Row>,
-    queue: Option<&Arc<Queue>>,
-) where
+pub(super) async fn run<Src, I>(engine: &Arc<Engine<Src, I>>, rows: Vec<Row>)
+where
     Src: Send + Sync + 'static,
     I: Inbox,
 {
     let leases: Vec<_> = rows.iter().map(|row| row.lease).collect();
     let task = tokio::spawn({
-        let (engine, queue) = (Arc::clone(engine), queue.map(Arc::clone));
+        let engine = Arc::clone(engine);
         async move {
             engine.held.take_on(&rows);
-            run_by_route(&engine, rows, queue.as_deref()).await;
+            run_by_route(&engine, rows).await;
         }
     });
     if let Err(error) = task.await {
@@ -86,11 +80,8 @@ where
     })
 }
 
-pub(super) async fn run_by_route<Src, I>(
-    engine: &Engine<Src, I>,
-    rows: Vec<Row>,
-    queue: Option<&Queue>,
-) where
+pub(super) async fn run_by_route<Src, I>(engine: &Engine<Src, I>, rows: Vec<Row>)
+where
     Src: Send + Sync + 'static,
     I: Inbox,
 {
@@ -112,7 +103,7 @@ pub(super) async fn run_by_route<Src, I>(
     engine.settle_apart(settled).await;
     tokio::join!(
         run_concurrently(engine, concurrent),
-        run_in_units(engine, transactional, queue),
+        run_in_units(engine, transactional),
     );
 }
 

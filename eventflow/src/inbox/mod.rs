@@ -52,7 +52,7 @@ pub use self::{
         Admission, Arrival, Counts, DeadLetter, Demand, Due, Holder, Insertion, Lease, Recovery,
         Retention, Row, Settlement, Status,
     },
-    unit::{LossKind, Settled, Unit, UnitLost},
+    unit::{LossKind, Unit, UnitLost},
 };
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 use crate::{database, error::ErrorKind};

@@ -2,14 +2,12 @@
 //!
 //! An event in order has a position, which grows with each arrival. Of the events of an aggregate that
 //! are not done, at most one may run; the others wait for their turn, out of the sight of a claim. Who
-//! ends an event passes the turn on, in the same transaction, and takes the next event if it has room. Which place an arrival gets is `place`'s
+//! ends an event passes the turn on, in the same transaction. Which place an arrival gets is `place`'s
 //! part, and what comes with it in SQL that of the databases.
 
 use std::sync::Arc;
 
 use tokio::sync::Notify;
-
-use super::Row;
 
 /// What becomes of the later events of an aggregate when one of its events is a dead letter.
 ///
@@ -36,15 +34,6 @@ pub struct Order {
     pub policy: OrderPolicy,
     /// Told when a turn was passed on, so that a row is due.
     pub passed: Arc<Notify>,
-}
-
-/// What became of the turns that a settlement has passed on.
-#[derive(Debug, Default)]
-pub(crate) struct Passed {
-    /// Rows are due by it, for whoever claims them.
-    pub(crate) is_due: bool,
-    /// Rows that the holder has taken, the longest waiting first.
-    pub(crate) taken: Vec<Row>,
 }
 
 /// The right to read streams, which one process has at a time: for each, the name of a lease and its

@@ -8,9 +8,7 @@ use uuid::Uuid;
 use crate::{
     database::columns::traceparent_in,
     envelope::{Envelope, Metadata, Payload, wire::MALFORMED},
-    inbox::{
-        Admission, Arrival, DeadLetter, Insertion, Lease, Recovery, Row, Status, order::Passed,
-    },
+    inbox::{Admission, Arrival, DeadLetter, Insertion, Lease, Recovery, Row, Status},
 };
 
 /// Sorts the arrivals of an insert by whether they entered, in their order. `entered` tells which did,
@@ -55,17 +53,6 @@ pub(crate) fn recovery(recovered: Option<(String, Record)>) -> Recovery {
             Recovery::DeadLetter(Box::new(record.into_metadata()))
         }
         Some((_, record)) => Recovery::Run(Box::new(record.into_row())),
-    }
-}
-
-/// Sorts rows whose turn was passed on: each with whether the holder has taken it, and its position.
-pub(crate) fn passed(rows: Vec<(bool, i64, Record)>) -> Passed {
-    let (mut taken, due): (Vec<_>, Vec<_>) = rows.into_iter().partition(|(taken, ..)| *taken);
-    taken.sort_by_key(|(_, position, _)| *position);
-    let taken = taken.into_iter().map(|(.., record)| record.into_row());
-    Passed {
-        is_due: !due.is_empty(),
-        taken: taken.collect(),
     }
 }
 

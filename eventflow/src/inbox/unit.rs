@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use super::{Arrival, Holder, Insertion, Lease, Row, Settlement, sealed};
+use super::{Arrival, Holder, Insertion, Lease, Settlement, sealed};
 use crate::{
     error::{BoxError, Error},
     outbox::Outgoing,
@@ -54,14 +54,12 @@ pub trait Unit: sealed::Sealed + Send + 'static {
         arrivals: Vec<Arrival>,
     ) -> impl Future<Output = Result<Insertion, UnitLost>> + Send;
 
-    /// Writes the next states. In order, it passes the turns on, and takes up to `room` of the rows
-    /// whose turn it is then.
+    /// Writes the next states; answers the claims that held.
     fn settle(
         &mut self,
         holder: &Holder,
         settlements: &[Settlement],
-        room: usize,
-    ) -> impl Future<Output = Result<Settled, UnitLost>> + Send;
+    ) -> impl Future<Output = Result<Vec<Lease>, UnitLost>> + Send;
 
     /// Writes the next states of rows that this unit has inserted and that are not processed. The unit is lost if it does not find one of them.
     fn amend(
@@ -79,15 +77,6 @@ pub trait Unit: sealed::Sealed + Send + 'static {
 
     /// Commits. The answer `Ok` means that everything since [`Inbox::begin`](super::Inbox::begin) is stored.
     fn commit(self) -> impl Future<Output = Result<(), UnitLost>> + Send;
-}
-
-/// What a settlement came to, once its unit commits.
-#[derive(Debug, Default)]
-pub struct Settled {
-    /// The claims that held.
-    pub held: Vec<Lease>,
-    /// Rows whose turn was passed on, and which are the holder's: the longest waiting first.
-    pub next: Vec<Row>,
 }
 
 /// Why a unit of work lost its transaction.

@@ -150,11 +150,11 @@ async fn units_hold_without_session_options() {
     unit.connection().execute(write).await.unwrap();
     assert!(unit.release().await.unwrap());
     let settled = unit
-        .settle(&holder("a"), &[settlement(leases[0], Status::Processed)], 0)
+        .settle(&holder("a"), &[settlement(leases[0], Status::Processed)])
         .await;
     unit.commit().await.unwrap();
 
-    assert_eq!(settled.unwrap().held, leases);
+    assert_eq!(settled.unwrap(), leases);
     let stored: Vec<String> = sqlx::query_scalar("SELECT name FROM effect")
         .fetch_all(&beside)
         .await

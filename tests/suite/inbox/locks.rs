@@ -289,8 +289,7 @@ async fn a_unit_that_stands_still_before_its_commit_stops_the_order_for_seconds_
     let lease = store("1").await[0].lease;
     let mut still = inbox.begin().await.unwrap();
     let processed = [settlement(lease, Status::Processed)];
-    let settled = still.settle(&a, &processed, 0).await;
-    assert_eq!(settled.unwrap().held, [lease]);
+    assert_eq!(still.settle(&a, &processed).await.unwrap(), [lease]);
 
     let stored = tokio::time::timeout(DEADLINE, store("2")).await;
 

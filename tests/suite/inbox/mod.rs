@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use eventflow::{
     Envelope,
-    inbox::{Admission, Arrival, Holder, Inbox, Lease, Settled, Settlement, Status},
+    inbox::{Admission, Arrival, Holder, Inbox, Lease, Settlement, Status},
     prelude::*,
 };
 
@@ -82,15 +82,10 @@ async fn insert(inbox: &impl Inbox, holder: &Holder, ids: &[&str]) -> Vec<Lease>
 
 /// Settles rows in a unit of its own; answers the claims that held.
 async fn settle(inbox: &impl Inbox, settlements: &[Settlement]) -> Vec<Lease> {
-    settle_and_take(inbox, settlements, 0).await.held
-}
-
-/// As [`settle`], and takes up to `room` rows whose turn it is then.
-async fn settle_and_take(inbox: &impl Inbox, settlements: &[Settlement], room: usize) -> Settled {
     use eventflow::inbox::Unit as _;
 
     let mut unit = inbox.begin().await.unwrap();
-    let settled = unit.settle(&holder("a"), settlements, room).await.unwrap();
+    let held = unit.settle(&holder("a"), settlements).await.unwrap();
     unit.commit().await.unwrap();
-    settled
+    held
 }

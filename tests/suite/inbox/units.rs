@@ -34,11 +34,11 @@ async fn a_failed_attempt_is_rolled_back_and_the_others_commit<F: Fixture>(fixtu
         }
     }
     let settled = unit
-        .settle(&holder("a"), &[settlement(leases[0], Status::Processed)], 0)
+        .settle(&holder("a"), &[settlement(leases[0], Status::Processed)])
         .await;
     unit.commit().await.unwrap();
 
-    assert_eq!(settled.unwrap().held, leases);
+    assert_eq!(settled.unwrap(), leases);
     assert_eq!(fixture.effects().await, ["kept"]);
 }
 

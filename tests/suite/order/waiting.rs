@@ -14,15 +14,20 @@ use eventflow_tests::{
 use futures_util::FutureExt;
 
 use super::{
-    DEADLINE, NO_SECOND_LOOK, Overlaps, all_of, another, arrival, at_times_failing, consumer,
-    drain, handled, in_order, open, processed, publish,
+    DEADLINE, Overlaps, all_of, another, arrival, at_times_failing, consumer, drain, handled,
+    in_order, open, processed, publish,
 };
+
+/// As often as a lease lasts, turns are looked for that nobody has passed on: beyond any test's deadline, so
+/// that one which was lost is found out.
+const NO_SECOND_LOOK: Duration = Duration::from_mins(10);
 
 on_every_database!(
     events_of_an_aggregate_run_one_at_a_time_in_the_order_of_the_stream,
     later_events_wait_for_a_retry_and_other_aggregates_go_on,
     events_behind_one_of_a_dead_worker_wait_for_it,
     a_backlog_that_waits_in_the_inbox_is_in_order,
+    an_aggregate_with_many_events_lets_others_go_on,
 );
 
 async fn events_of_an_aggregate_run_one_at_a_time_in_the_order_of_the_stream<D: Database>() {
@@ -114,6 +119,38 @@ async fn a_backlog_that_waits_in_the_inbox_is_in_order<D: Database>() {
 
     assert_eq!(handled(&shop).await, all_of(5, 16));
     assert!(overlaps.seen().is_empty());
+}
+
+/// It is never without a next event, and has the turn first.
+async fn an_aggregate_with_many_events_lets_others_go_on<D: Database>() {
+    const MANY: u32 = 200;
+    const OTHERS: u32 = 30;
+
+    let shop = open::<D>().await;
+    let (inbox, holder) = (in_order(&shop), another());
+    let reader = inbox.acquire_reading(&holder, &shop.stream.streams()).await;
+    let reader = reader.unwrap().unwrap();
+    let many = (0..MANY).map(|number| arrival(0, number));
+    let others = (1..=OTHERS).map(|aggregate| arrival(aggregate, 0));
+    let stored = inbox.insert_in_order(&holder, &reader, many.chain(others).collect());
+    assert!(stored.await.unwrap().is_some());
+    inbox.release_reading(&holder, &reader).await.unwrap();
+
+    let consumer = consumer(&shop, "a", Script::new());
+    let consumer = consumer.workers(1).batch_size(2).lease(NO_SECOND_LOOK);
+    let running = Running::start(consumer.build().unwrap());
+    let all = u64::from(MANY + OTHERS);
+    eventually(DEADLINE, async || shop.counts().await.processed == all).await;
+    running.stop().await;
+
+    let effects = shop
+        .database
+        .texts("SELECT name FROM effects ORDER BY rowid")
+        .await;
+    let last = effects.iter().rposition(|name| !name.starts_with("000/"));
+    assert!(last.unwrap() < effects.len() / 2, "{effects:?}");
+    let many: Vec<u32> = (0..MANY).collect();
+    assert_eq!(handled(&shop).await[&0], many);
 }
 
 /// An event is stored while the one before it is settled; `lingers` says which of the two stands still at

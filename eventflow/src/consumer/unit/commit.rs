@@ -2,9 +2,9 @@
 
 use super::newborn::Newborn;
 use crate::{
-    consumer::{engine::Engine, queue::Queue},
+    consumer::engine::Engine,
     fail_point::{self, Point},
-    inbox::{Inbox, Lease, LossKind, Row, Settled, Settlement, Status, Unit, UnitLost},
+    inbox::{Inbox, Lease, LossKind, Settlement, Status, Unit, UnitLost},
     outbox::Outgoing,
 };
 
@@ -13,8 +13,6 @@ pub(super) struct Uncommitted {
     pub(super) lost: UnitLost,
     /// The row that is another worker's by now.
     pub(super) overtaken: Option<Lease>,
-    /// Rows that are this process's if the commit was stored all the same.
-    pub(super) next: Vec<Row>,
 }
 
 impl<E: Into<UnitLost>> From<E> for Uncommitted {
@@ -22,7 +20,6 @@ impl<E: Into<UnitLost>> From<E> for Uncommitted {
         Self {
             lost: lost.into(),
             overtaken: None,
-            next: Vec::new(),
         }
     }
 }
@@ -92,13 +89,11 @@ where
     unit.publish(&engine.outbox, outgoing).await
 }
 
-/// Commits together: the handlers' writes, what they have published, their rows' next states, and what
-/// becomes of the rows whose turn it is then.
+/// Commits together: the handlers' writes, what they have published, and their rows' next states.
 pub(super) async fn commit<Src, I>(
     engine: &Engine<Src, I>,
     mut unit: I::Unit,
     ending: Ending<'_>,
-    queue: Option<&Queue>,
 ) -> Result<(), Uncommitted>
 where
     Src: Send + Sync + 'static,
@@ -110,13 +105,9 @@ where
     }
     fail_point::reach(Point::BeforeSettle).await?;
     publish(engine, &mut unit, ending.outgoing).await?;
-    let feeding = queue.filter(|_| engine.takes_next());
-    let feeding = feeding.map(|queue| (queue, queue.room_left(settlements.len())));
-    let room = feeding.as_ref().map_or(0, |(_, room)| room.size());
-    let settled = unit.settle(&engine.holder, settlements, room).await?;
-    let Settled { held, next } = settled;
+    let settled = unit.settle(&engine.holder, settlements).await?;
     let overtaken = settlements.iter().find(|settlement| {
-        settlement.status == Status::Processed && !held.contains(&settlement.lease)
+        settlement.status == Status::Processed && !settled.contains(&settlement.lease)
     });
     if let Some(settlement) = overtaken {
         // Another owner exists: its run counts, so this one's writes must not be stored.
@@ -124,26 +115,12 @@ where
         return Err(Uncommitted {
             lost: UnitLost::lease_lost(),
             overtaken: Some(settlement.lease),
-            next: Vec::new(),
         });
     }
     fail_point::reach(Point::BeforeCommit).await?;
-    let committing = async {
-        unit.commit().await?;
-        let answered = fail_point::reach(Point::AfterSettleCommit).await;
-        answered.map_err(|error| UnitLost::new(LossKind::CommitUnknown, error.to_string()))
-    };
-    if let Err(lost) = committing.await {
-        return Err(Uncommitted {
-            next,
-            ..Uncommitted::from(lost)
-        });
-    }
-    engine.note_settled(settlements, &held);
+    unit.commit().await?;
+    fail_point::reach(Point::AfterSettleCommit).await?;
+    engine.note_settled(settlements, &settled);
     engine.note_published(ending.outgoing);
-    if let Some((queue, room)) = feeding {
-        engine.held.add(&next);
-        queue.push(room, next);
-    }
     Ok(())
 }

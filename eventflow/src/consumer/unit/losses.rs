@@ -65,15 +65,8 @@ where
 
     /// Decides what becomes of the rows of a unit that was lost at its end.
     pub(super) fn lose_at_commit(&mut self, uncommitted: Uncommitted, mut rows: Vec<Row>) {
-        let Uncommitted {
-            lost,
-            overtaken,
-            next,
-        } = uncommitted;
+        let Uncommitted { lost, overtaken } = uncommitted;
         let (kind, error) = (lost.kind(), lost.into());
-        if kind == LossKind::CommitUnknown {
-            self.doubtful.extend(next);
-        }
         if self.lose_newborn(kind, &error) {
             return;
         }

@@ -34,7 +34,6 @@ use super::{
     dispatcher::Call,
     engine::Engine,
     outcome::Outcome,
-    queue::Queue,
 };
 use crate::{
     delivery::Delivery,
@@ -49,8 +48,6 @@ const UNIT_TIME: Duration = Duration::from_secs(1);
 /// Runs events with a transaction: as many as fit share one.
 pub(super) struct UnitOfWork<'e, Src, I: Inbox> {
     engine: &'e Engine<Src, I>,
-    /// Where rows go whose turn has come by a commit.
-    queue: Option<&'e Queue>,
     open: Option<Open<I>>,
     /// Rows that the open unit has inserted.
     newborn: Option<Newborn>,
@@ -62,8 +59,6 @@ pub(super) struct UnitOfWork<'e, Src, I: Inbox> {
     undone: VecDeque<Row>,
     /// Rows of lost units, to run again one at a time.
     again: Vec<Row>,
-    /// Rows that are this process's if a commit was stored that was not answered.
-    doubtful: Vec<Row>,
     /// Rows to hand back.
     back: Vec<Row>,
     /// Rows that ended without a unit, or whose unit was lost.
@@ -90,8 +85,6 @@ enum Ran<U> {
 pub(super) struct Finished {
     /// Rows of lost units.
     pub(super) again: Vec<Row>,
-    /// Rows that are this process's if a commit was stored that was not answered.
-    pub(super) doubtful: Vec<Row>,
     /// How rows were lost that their unit had inserted.
     pub(super) lost_newborn: Option<LossKind>,
 }
@@ -104,14 +97,12 @@ where
     fn new(engine: &'e Engine<Src, I>, optimistic: bool) -> Self {
         Self {
             engine,
-            queue: None,
             open: None,
             newborn: None,
             lost_newborn: None,
             optimistic,
             undone: VecDeque::new(),
             again: Vec::new(),
-            doubtful: Vec::new(),
             back: Vec::new(),
             apart: Vec::new(),
             not_ready: Vec::new(),
@@ -132,12 +123,6 @@ where
             newborn: Some(newborn),
             ..Self::new(engine, optimistic)
         }
-    }
-
-    /// Puts rows whose turn has come by a commit into the queue, as far as there is room.
-    fn feeding(mut self, queue: Option<&'e Queue>) -> Self {
-        self.queue = queue;
-        self
     }
 
     /// How rows were lost that the unit had inserted.
@@ -399,7 +384,7 @@ where
                 }
                 return;
             }
-            None => commit(self.engine, unit, ending, self.queue).await,
+            None => commit(self.engine, unit, ending).await,
         };
         if let Err(uncommitted) = committed {
             self.lose_at_commit(uncommitted, rows);
@@ -436,7 +421,6 @@ where
         self.engine.hand_back(&self.back).await;
         Finished {
             again: self.again,
-            doubtful: self.doubtful,
             lost_newborn: self.lost_newborn,
         }
     }

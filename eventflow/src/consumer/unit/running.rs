@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Finished, UnitOfWork};
 use crate::{
-    consumer::{engine::Engine, queue::Queue},
+    consumer::engine::Engine,
     inbox::{Inbox, Row},
     router::Route,
 };
@@ -12,26 +12,17 @@ use crate::{
 /// How often the same event runs again for a conflict or an outage before it is handed back.
 const RERUNS: u32 = 5;
 
-/// Runs rows whose handlers take the transaction. Rows whose turn has come by it go into the queue, as far
-/// as there is room.
-pub(in crate::consumer) async fn run_in_units<Src, I>(
-    engine: &Engine<Src, I>,
-    rows: Vec<Row>,
-    queue: Option<&Queue>,
-) where
+/// Runs rows whose handlers take the transaction.
+pub(in crate::consumer) async fn run_in_units<Src, I>(engine: &Engine<Src, I>, rows: Vec<Row>)
+where
     Src: Send + Sync + 'static,
     I: Inbox,
 {
-    let mut work = UnitOfWork::new(engine, is_replay_safe(engine, &rows)).feeding(queue);
+    let mut work = UnitOfWork::new(engine, is_replay_safe(engine, &rows));
     for row in rows {
         work.run(row).await;
     }
-    let Finished {
-        mut again,
-        doubtful,
-        ..
-    } = work.finish().await;
-    again.extend(engine.taken_after_all(doubtful).await);
+    let Finished { again, .. } = work.finish().await;
     run_again(engine, again).await;
 }
 

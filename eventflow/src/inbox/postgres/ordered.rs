@@ -23,7 +23,7 @@ use crate::{
     fail_point,
     inbox::{
         Arrival, Holder, Insertion, Lease, Order, OrderPolicy, ReaderLease, Recovery, Settlement,
-        failed, name_too_long, order::Passed, record::recovery,
+        failed, name_too_long, record::recovery,
     },
 };
 
@@ -146,15 +146,16 @@ impl PgInbox {
             // Commits together: the rows' next states, and the turns that they pass on.
             let done = settings.run_together(&pool, async |connection| {
                 let held = settled(&settle.fetch_all(&mut *connection).await?)?;
-                let (statements, policy) = (&settings.statements, order.policy);
-                let passed = turn::pass(connection, statements, policy, &holder, &settlements, 0);
+                let (statements, consumer) = (&settings.statements, &holder.consumer);
+                let policy = order.policy;
+                let passed = turn::pass(connection, statements, policy, consumer, &settlements);
                 Ok((held, passed.await?))
             });
-            let (held, passed) = done.await.map_err(|error| {
+            let (held, has_passed) = done.await.map_err(|error| {
                 let table = &settings.table;
                 failed(format!("rows could not be settled in {table}"), error)
             })?;
-            if passed.is_due {
+            if has_passed {
                 order.passed.notify_one();
             }
             Ok(held)
@@ -181,28 +182,29 @@ impl PgInbox {
             // Commits together: the row's next state, and the turn that a dead letter passes on.
             let done = settings.run_together(&pool, async |connection| {
                 let Some(row) = recover.fetch_optional(&mut *connection).await? else {
-                    return Ok((Recovery::None, Passed::default()));
+                    return Ok((Recovery::None, false));
                 };
                 let (status, record) = (row.try_get("status")?, record(&row)?);
                 let id = record.id;
                 let recovered = recovery(Some((status, record)));
                 if !matches!(recovered, Recovery::DeadLetter(_)) {
-                    return Ok((recovered, Passed::default()));
+                    return Ok((recovered, false));
                 }
-                let (statements, policy) = (&settings.statements, order.policy);
-                turn::lock(connection, statements, &holder.consumer).await?;
-                let ended = (vec![id], vec![id]);
-                let passed = turn::pass_on(connection, statements, policy, &holder, ended, 0);
-                Ok((recovered, passed.await?))
+                let (statements, consumer) = (&settings.statements, &holder.consumer);
+                turn::lock(connection, statements, consumer).await?;
+                let (policy, ended, dead) = (order.policy, vec![id], vec![id]);
+                let passed =
+                    turn::pass_on(connection, statements, policy, consumer, ended, dead).await?;
+                Ok((recovered, passed))
             });
-            let (recovered, passed) = done.await.map_err(|error| {
+            let (recovered, has_passed) = done.await.map_err(|error| {
                 let table = &settings.table;
                 failed(
                     format!("a lapsed row could not be recovered in {table}"),
                     error,
                 )
             })?;
-            if passed.is_due {
+            if has_passed {
                 order.passed.notify_one();
             }
             Ok(recovered)

@@ -13,20 +13,18 @@ use uuid::Uuid;
 
 use super::{
     batch,
-    row::{entered, record},
+    row::entered,
     sql::{Statements, sql},
 };
 use crate::{
     database::{
-        columns::micros,
         postgres::{parameters::Parameters, table::Table},
         sql::Sql,
     },
     inbox::{
         Arrival, Holder, Insertion, OrderPolicy, ReaderLease, Settlement, Status,
-        order::Passed,
         place::{Standing, parked_behind, place},
-        record::{insertion, passed},
+        record::insertion,
     },
 };
 
@@ -46,7 +44,6 @@ pub(super) struct TurnStatements {
     look: Sql,
     pass_of_rows: Sql,
     pass_of_aggregates: Sql,
-    take: Sql,
     park_of_rows: Sql,
     park_of_aggregates: Sql,
     is_behind: Sql,
@@ -61,7 +58,6 @@ impl TurnStatements {
         let of = |template: &str, aggregates: &str| {
             sql(&template
                 .replace("{turns}", TURNS)
-                .replace("{still_waits}", STILL_WAITS)
                 .replace("{behind}", BEHIND)
                 .replace("{parked}", &parked_behind("' || rest.event_id || '"))
                 .replace("{aggregates}", aggregates))
@@ -71,7 +67,6 @@ impl TurnStatements {
             look: sql(LOOK),
             pass_of_rows: of(PASS, OF_ROWS),
             pass_of_aggregates: of(PASS, NAMED),
-            take: of(TAKE, OF_ROWS),
             park_of_rows: of(PARK, OF_ROWS),
             park_of_aggregates: of(PARK, NAMED),
             is_behind: of(IS_BEHIND, NAMED),
@@ -131,7 +126,7 @@ const NAMED: &str = "SELECT unnest($2::uuid[]) AS id";
 /// The rows whose turn it is: of each aggregate the first that waits, unless another may run, or one
 /// before it holds it up. Asked for one by one: joined, all that waits might be read.
 const TURNS: &str = "
-    SELECT head.id, head.position FROM aggregate CROSS JOIN LATERAL (
+    SELECT head.id FROM aggregate CROSS JOIN LATERAL (
         SELECT inbox.id, inbox.position FROM {table} AS inbox
         WHERE inbox.consumer = $1 AND inbox.aggregate_id = aggregate.id
             AND {unfinished} AND {waits} = 1
@@ -149,31 +144,12 @@ const TURNS: &str = "
             AND {holds} AND inbox.position < head.position
         LIMIT 1) IS NULL";
 
-/// `$1` consumer, `$2` the rows or the aggregates.
+/// `$1` consumer, `$2` the rows or the aggregates. That a row waits is asked once more: whoever passed it the
+/// turn meanwhile may have had it run.
 const PASS: &str = "
     WITH aggregate AS MATERIALIZED ({aggregates}), next AS MATERIALIZED ({turns})
     UPDATE {table} AS inbox SET next_retry_at = NULL
-    FROM next WHERE inbox.id = next.id AND {still_waits}";
-
-/// Asked once more of a row that another one has given its turn meanwhile, and spelled so that no index
-/// has it: a row is found by its id.
-const STILL_WAITS: &str =
-    "inbox.status || '' IN ('pending', 'failed') AND inbox.next_retry_at = {turn}";
-
-/// `$1` consumer, `$2` the rows, `$3` how many of the next ones are taken, `$4` holder, `$5` lease. The
-/// others are due.
-const TAKE: &str = "
-    WITH aggregate AS MATERIALIZED ({aggregates}), next AS MATERIALIZED (
-        SELECT id, position, row_number() OVER (ORDER BY position) <= $3 AS is_taken
-        FROM ({turns}) AS next)
-    UPDATE {table} AS inbox SET
-        next_retry_at = NULL,
-        status = CASE WHEN next.is_taken THEN 'processing' ELSE inbox.status END,
-        locked_by = CASE WHEN next.is_taken THEN $4 END,
-        locked_until = CASE WHEN next.is_taken THEN {now} + $5 * INTERVAL '1 microsecond' END,
-        lock_token = inbox.lock_token + next.is_taken::integer
-    FROM next WHERE inbox.id = next.id AND {still_waits}
-    RETURNING {columns}, next.is_taken, inbox.position";
+    FROM next WHERE inbox.id = next.id AND inbox.next_retry_at = {turn}";
 
 /// `$1` consumer, `$2` the aggregates.
 const OVERDUE: &str = "WITH aggregate AS MATERIALIZED ({aggregates})
@@ -309,16 +285,14 @@ async fn look(
     }))
 }
 
-/// Passes the turns on of settled rows, and takes up to `room` of the next ones. The lock is to be had
-/// before.
+/// Passes the turns on of settled rows; answers whether one was. The lock is to be had before.
 pub(super) async fn pass(
     connection: &mut PgConnection,
     statements: &Statements,
     policy: OrderPolicy,
-    holder: &Holder,
+    consumer: &str,
     settlements: &[Settlement],
-    room: usize,
-) -> Result<Passed, sqlx::Error> {
+) -> Result<bool, sqlx::Error> {
     // One that is left for a later deploy lets those before it go on that were requeued.
     let ended = settlements.iter().filter(|settlement| {
         matches!(
@@ -328,7 +302,7 @@ pub(super) async fn pass(
     });
     let ended: Vec<Uuid> = ended.map(|settlement| settlement.lease.id).collect();
     if ended.is_empty() {
-        return Ok(Passed::default());
+        return Ok(false);
     }
     let is_dead = |settlement: &&Settlement| settlement.status == Status::DeadLetter;
     let dead: Vec<Uuid> = settlements
@@ -336,56 +310,26 @@ pub(super) async fn pass(
         .filter(is_dead)
         .map(|settlement| settlement.lease.id)
         .collect();
-    pass_on(connection, statements, policy, holder, (ended, dead), room).await
+    pass_on(connection, statements, policy, consumer, ended, dead).await
 }
 
-/// As [`pass`], of rows that have ended, and of those the dead letters.
+/// As [`pass`], of rows that have ended; of those the dead letters.
 pub(super) async fn pass_on(
     connection: &mut PgConnection,
     statements: &Statements,
     policy: OrderPolicy,
-    holder: &Holder,
-    (ended, dead): (Vec<Uuid>, Vec<Uuid>),
-    room: usize,
-) -> Result<Passed, sqlx::Error> {
-    let consumer = &holder.consumer;
-    let passed = if room == 0 {
-        let pass = sqlx::query(statements.turn.pass_of_rows.text())
-            .bind(consumer)
-            .bind(ended);
-        let due = pass.execute(&mut *connection).await?.rows_affected();
-        Passed {
-            is_due: due > 0,
-            taken: Vec::new(),
-        }
-    } else {
-        take(connection, statements, holder, ended, room).await?
-    };
+    consumer: &str,
+    ended: Vec<Uuid>,
+    dead: Vec<Uuid>,
+) -> Result<bool, sqlx::Error> {
+    let pass = sqlx::query(statements.turn.pass_of_rows.text())
+        .bind(consumer)
+        .bind(ended);
+    let passed = pass.execute(&mut *connection).await?.rows_affected();
     if policy == OrderPolicy::Park && !dead.is_empty() {
         park(connection, &statements.turn.park_of_rows, consumer, dead).await?;
     }
-    Ok(passed)
-}
-
-async fn take(
-    connection: &mut PgConnection,
-    statements: &Statements,
-    holder: &Holder,
-    ended: Vec<Uuid>,
-    room: usize,
-) -> Result<Passed, sqlx::Error> {
-    let take = sqlx::query(statements.turn.take.text())
-        .bind(&holder.consumer)
-        .bind(ended)
-        .bind(i64::try_from(room).unwrap_or(i64::MAX))
-        .bind(&holder.name)
-        .bind(micros(holder.lease));
-    let rows = take.fetch_all(connection).await?;
-    let rows = rows.iter().map(|row| {
-        let (is_taken, position) = (row.try_get("is_taken")?, row.try_get("position")?);
-        Ok((is_taken, position, record(row)?))
-    });
-    Ok(passed(rows.collect::<Result<_, sqlx::Error>>()?))
+    Ok(passed > 0)
 }
 
 /// Whether something waits in aggregates behind a dead letter.

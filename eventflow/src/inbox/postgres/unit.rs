@@ -17,8 +17,8 @@ use crate::{
         postgres::connection::answered,
     },
     inbox::{
-        Arrival, Holder, Insertion, LossKind, Order, Settled, Settlement, Status, Unit, UnitLost,
-        order::Passed, record::insertion, sealed::Sealed, transaction,
+        Arrival, Holder, Insertion, Lease, LossKind, Order, Settlement, Status, Unit, UnitLost,
+        record::insertion, sealed::Sealed, transaction,
     },
     outbox::{Outgoing, PgOutbox},
 };
@@ -225,8 +225,7 @@ impl Unit for PgUnit {
         &mut self,
         holder: &Holder,
         settlements: &[Settlement],
-        room: usize,
-    ) -> Result<Settled, UnitLost> {
+    ) -> Result<Vec<Lease>, UnitLost> {
         let failed = |error| lost("rows could not be settled", error);
         let policy = self.order.as_ref().map(|order| order.policy);
         let (sql, parameters) = batch::settling(&self.statements, policy, settlements, holder);
@@ -235,17 +234,14 @@ impl Unit for PgUnit {
             .await
             .and_then(|rows| settled(&rows))
             .map_err(failed)?;
-        let Some(Order { policy, passed }) = self.order.clone() else {
-            let next = Vec::new();
-            return Ok(Settled { held, next });
-        };
-        let (connection, statements) = (&mut self.connection, &self.statements);
-        let pass = turn::pass(connection, statements, policy, holder, settlements, room);
-        let Passed { is_due, taken } = answered(self.patience, pass).await.map_err(failed)?;
-        if is_due {
-            self.passed = Some(passed);
+        if let Some(Order { policy, passed }) = self.order.clone() {
+            let (connection, consumer) = (&mut self.connection, &holder.consumer);
+            let pass = turn::pass(connection, &self.statements, policy, consumer, settlements);
+            if answered(self.patience, pass).await.map_err(failed)? {
+                self.passed = Some(passed);
+            }
         }
-        Ok(Settled { held, next: taken })
+        Ok(held)
     }
 
     async fn amend(&mut self, holder: &Holder, settlements: &[Settlement]) -> Result<(), UnitLost> {

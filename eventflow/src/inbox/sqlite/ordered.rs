@@ -16,7 +16,7 @@ use crate::{
     fail_point,
     inbox::{
         Arrival, Holder, Insertion, Lease, Order, OrderPolicy, ReaderLease, Recovery, Settlement,
-        failed, name_too_long, order::Passed, record::recovery,
+        failed, name_too_long, record::recovery,
     },
 };
 
@@ -133,7 +133,7 @@ impl SqliteInbox {
         let sql = self.database.statements.settle_by(Some(order.policy));
         let settle = settle::settle(sql, holder, settlements);
         let settle = settle.map_err(|error| self.unwritten(error))?;
-        let (database, holder) = (Arc::clone(&self.database), holder.clone());
+        let (database, consumer) = (Arc::clone(&self.database), holder.consumer.clone());
         let settlements = settlements.to_vec();
         uncut(async move {
             let what = "rows could not be settled";
@@ -142,11 +142,11 @@ impl SqliteInbox {
                 let rows = settle.fetch_all(&mut *connection).await?;
                 let held = rows.iter().map(lease).collect::<Result<Vec<_>, _>>()?;
                 let (statements, policy) = (&database.statements, order.policy);
-                let passed = turn::pass(connection, statements, policy, &holder, &settlements, 0);
+                let passed = turn::pass(connection, statements, policy, &consumer, &settlements);
                 Ok((held, passed.await?))
             });
-            let (held, passed) = done.await?;
-            if passed.is_due {
+            let (held, has_passed) = done.await?;
+            if has_passed {
                 order.passed.notify_one();
             }
             Ok(held)
@@ -168,27 +168,27 @@ impl SqliteInbox {
             .bind(holder.consumer.clone())
             .bind(holder.name.clone())
             .bind(micros(holder.lease));
-        let (database, holder) = (Arc::clone(&self.database), holder.clone());
+        let (database, consumer) = (Arc::clone(&self.database), holder.consumer.clone());
         uncut(async move {
             let what = "a lapsed row could not be recovered";
             // Commits together: the row's next state, and the turn that a dead letter passes on.
             let done = database.together(what, async |connection| {
                 let Some(row) = recover.fetch_optional(&mut *connection).await? else {
-                    return Ok((Recovery::None, Passed::default()));
+                    return Ok((Recovery::None, false));
                 };
                 let (status, record) = (row.try_get("status")?, record(&row)?);
                 let dead = [record.id];
                 let recovered = recovery(Some((status, record)));
                 if !matches!(recovered, Recovery::DeadLetter(_)) {
-                    return Ok((recovered, Passed::default()));
+                    return Ok((recovered, false));
                 }
                 let (statements, policy) = (&database.statements, order.policy);
-                let ended = (dead.as_slice(), dead.as_slice());
-                let passed = turn::pass_on(connection, statements, policy, &holder, ended, 0);
-                Ok((recovered, passed.await?))
+                let passed =
+                    turn::pass_on(connection, statements, policy, &consumer, &dead, &dead).await?;
+                Ok((recovered, passed))
             });
-            let (recovered, passed) = done.await?;
-            if passed.is_due {
+            let (recovered, has_passed) = done.await?;
+            if has_passed {
                 order.passed.notify_one();
             }
             Ok(recovered)

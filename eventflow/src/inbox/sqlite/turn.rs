@@ -10,22 +10,19 @@ use uuid::Uuid;
 
 use super::{
     insert::Insert,
-    row::record,
     sql::{Statements, sql},
     statement,
 };
 use crate::{
     database::{
-        columns::micros,
         identifier::Identifier,
         sql::Sql,
         sqlite::values::{json, uuid},
     },
     inbox::{
         Arrival, Holder, Insertion, OrderPolicy, ReaderLease, Settlement, Status,
-        order::Passed,
         place::{Placed, Standing, parked_behind, place},
-        record::{insertion, passed},
+        record::insertion,
     },
 };
 
@@ -48,7 +45,6 @@ pub(super) struct TurnStatements {
     heads: Sql,
     pass_of_rows: Sql,
     pass_of_aggregates: Sql,
-    take: Sql,
     park_of_rows: Sql,
     park_of_aggregates: Sql,
     aggregates: Sql,
@@ -73,7 +69,6 @@ impl TurnStatements {
             heads: sql(HEADS),
             pass_of_rows: of(PASS, OF_ROWS),
             pass_of_aggregates: of(PASS, NAMED),
-            take: of(TAKE, OF_ROWS),
             park_of_rows: of(PARK, OF_ROWS),
             park_of_aggregates: of(PARK, NAMED),
             aggregates: sql(AGGREGATES),
@@ -123,7 +118,7 @@ const NAMED: &str = "SELECT value AS name FROM json_each($2)";
 /// The rows whose turn it is: of each aggregate the first that waits, unless another may run, or one
 /// before it holds it up.
 const TURNS: &str = "
-    SELECT head.id, head.position FROM (
+    SELECT head.id FROM (
         SELECT aggregate.name, (
             SELECT id FROM {table}
             WHERE consumer = $1 AND aggregate_id = aggregate.name AND {unfinished} AND {waits} = 1
@@ -142,27 +137,10 @@ const TURNS: &str = "
             AND {holds:other} AND other.position < head.position)";
 
 /// `$1` consumer, `$2` the rows or the aggregates.
-const PASS: &str = "
-    UPDATE {table} SET next_retry_at = NULL WHERE id IN (SELECT id FROM ({turns}))";
-
-/// `$1` consumer, `$2` the rows, `$3` how many of the next ones are taken, `$4` holder, `$5` lease. The
-/// others are due.
-const TAKE: &str = "
-    UPDATE {table} SET
-        next_retry_at = NULL,
-        status = CASE WHEN next.is_taken THEN 'processing' ELSE status END,
-        locked_by = CASE WHEN next.is_taken THEN $4 END,
-        locked_until = CASE WHEN next.is_taken THEN {now} + $5 END,
-        lock_token = lock_token + next.is_taken
-    FROM (
-        SELECT turn.id AS next_id, row_number() OVER (ORDER BY turn.position) <= $3 AS is_taken
-        FROM ({turns}) AS turn) AS next
-    WHERE id = next.next_id
-    RETURNING {columns}, status = 'processing' AS is_taken, position";
+const PASS: &str = "UPDATE {table} SET next_retry_at = NULL WHERE id IN ({turns})";
 
 /// `$1` consumer, `$2` the aggregates.
-const OVERDUE: &str = "
-    SELECT aggregate_id FROM {table} WHERE id IN (SELECT id FROM ({turns}))";
+const OVERDUE: &str = "SELECT aggregate_id FROM {table} WHERE id IN ({turns})";
 
 /// `$1` consumer, `$2` the rows or the aggregates, `$3` limit.
 const PARK: &str = "
@@ -296,15 +274,14 @@ async fn look(
     })
 }
 
-/// Passes the turns on of settled rows, and takes up to `room` of the next ones.
+/// Passes the turns on of settled rows; answers whether one was.
 pub(super) async fn pass(
     connection: &mut SqliteConnection,
     statements: &Statements,
     policy: OrderPolicy,
-    holder: &Holder,
+    consumer: &str,
     settlements: &[Settlement],
-    room: usize,
-) -> Result<Passed, sqlx::Error> {
+) -> Result<bool, sqlx::Error> {
     let rows_as = |states: &[Status]| -> Vec<Uuid> {
         let settlements = settlements.iter();
         let rows = settlements.filter(|settlement| states.contains(&settlement.status));
@@ -313,65 +290,27 @@ pub(super) async fn pass(
     // One that is left for a later deploy lets those before it go on that were requeued.
     let ended = rows_as(&[Status::Processed, Status::DeadLetter, Status::Pending]);
     let dead = rows_as(&[Status::DeadLetter]);
-    pass_on(
-        connection,
-        statements,
-        policy,
-        holder,
-        (&ended, &dead),
-        room,
-    )
-    .await
+    pass_on(connection, statements, policy, consumer, &ended, &dead).await
 }
 
-/// As [`pass`], of rows that have ended, and of those the dead letters.
+/// As [`pass`], of rows that have ended; of those the dead letters.
 pub(super) async fn pass_on(
     connection: &mut SqliteConnection,
     statements: &Statements,
     policy: OrderPolicy,
-    holder: &Holder,
-    (ended, dead): (&[Uuid], &[Uuid]),
-    room: usize,
-) -> Result<Passed, sqlx::Error> {
+    consumer: &str,
+    ended: &[Uuid],
+    dead: &[Uuid],
+) -> Result<bool, sqlx::Error> {
     if ended.is_empty() {
-        return Ok(Passed::default());
+        return Ok(false);
     }
-    let consumer = &holder.consumer;
-    let passed = if room == 0 {
-        let pass = &statements.turn.pass_of_rows;
-        let due = change(connection, pass, consumer, ended).await?;
-        Passed {
-            is_due: due > 0,
-            taken: Vec::new(),
-        }
-    } else {
-        take(connection, statements, holder, ended, room).await?
-    };
+    let pass = &statements.turn.pass_of_rows;
+    let passed = change(connection, pass, consumer, ended).await?;
     if policy == OrderPolicy::Park && !dead.is_empty() {
         park(connection, &statements.turn.park_of_rows, consumer, dead).await?;
     }
-    Ok(passed)
-}
-
-async fn take(
-    connection: &mut SqliteConnection,
-    statements: &Statements,
-    holder: &Holder,
-    ended: &[Uuid],
-    room: usize,
-) -> Result<Passed, sqlx::Error> {
-    let take = statement(&statements.turn.take)
-        .bind(holder.consumer.clone())
-        .bind(json(ended)?)
-        .bind(i64::try_from(room).unwrap_or(i64::MAX))
-        .bind(holder.name.clone())
-        .bind(micros(holder.lease));
-    let rows = take.fetch_all(connection).await?;
-    let rows = rows.iter().map(|row| {
-        let (is_taken, position) = (row.try_get("is_taken")?, row.try_get("position")?);
-        Ok((is_taken, position, record(row)?))
-    });
-    Ok(passed(rows.collect::<Result<_, sqlx::Error>>()?))
+    Ok(passed > 0)
 }
 
 /// Makes dead letters of what waits in aggregates behind a dead letter; answers whether that is all.

@@ -18,8 +18,8 @@ use super::{
 use crate::{
     database::error::{code, infrastructure, refuses_values},
     inbox::{
-        Arrival, Holder, Insertion, Lease, LossKind, Order, Settled, Settlement, Status, Unit,
-        UnitLost, order::Passed, record::insertion, sealed::Sealed, transaction,
+        Arrival, Holder, Insertion, Lease, LossKind, Order, Settlement, Status, Unit, UnitLost,
+        record::insertion, sealed::Sealed, transaction,
     },
     outbox::{Outgoing, SqliteOutbox},
 };
@@ -216,21 +216,17 @@ impl Unit for SqliteUnit {
         &mut self,
         holder: &Holder,
         settlements: &[Settlement],
-        room: usize,
-    ) -> Result<Settled, UnitLost> {
+    ) -> Result<Vec<Lease>, UnitLost> {
         let held = self.next_states(holder, settlements).await?;
-        let Some(Order { policy, passed }) = self.order.clone() else {
-            let next = Vec::new();
-            return Ok(Settled { held, next });
-        };
-        let (connection, statements) = (&mut self.connection, &self.statements);
-        let pass = turn::pass(connection, statements, policy, holder, settlements, room).await;
-        let Passed { is_due, taken } =
-            pass.map_err(|error| lost("turns could not be passed on", error))?;
-        if is_due {
-            self.passed = Some(passed);
+        if let Some(Order { policy, passed }) = self.order.clone() {
+            let (connection, consumer) = (&mut self.connection, &holder.consumer);
+            let pass = turn::pass(connection, &self.statements, policy, consumer, settlements);
+            let has_passed = pass.await;
+            if has_passed.map_err(|error| lost("turns could not be passed on", error))? {
+                self.passed = Some(passed);
+            }
         }
-        Ok(Settled { held, next: taken })
+        Ok(held)
     }
 
     async fn amend(&mut self, holder: &Holder, settlements: &[Settlement]) -> Result<(), UnitLost> {

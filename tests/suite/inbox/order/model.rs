@@ -1,9 +1,6 @@
 //! The rows as a plain model has them.
 
-use eventflow::{
-    inbox::{Lease, OrderPolicy},
-    prelude::*,
-};
+use eventflow::{inbox::OrderPolicy, prelude::*};
 use proptest::prelude::*;
 
 use super::{property::Checked, steps::Kind};
@@ -129,18 +126,6 @@ impl Model {
             }
             is_held |= row.state == State::Holds;
         }
-    }
-
-    /// The rows whose turn it is.
-    pub(super) fn due(&self) -> impl Iterator<Item = Uuid> {
-        let due = self.rows.iter().filter(|row| row.state == State::Due);
-        due.map(|row| row.id)
-    }
-
-    /// Has a row run by a claim; answers what it was.
-    pub(super) fn take(&mut self, lease: Lease) -> State {
-        let row = self.rows.iter_mut().find(|row| row.id == lease.id);
-        std::mem::replace(&mut row.unwrap().state, State::Runs(lease.token))
     }
 
     pub(super) fn running(&self) -> Vec<usize> {
