@@ -29,3 +29,11 @@ CREATE INDEX {ix_delayed} ON {table} (publish_at, id)
 CREATE INDEX {ix_published} ON {table} (published_at) WHERE status = 'published';
 
 CREATE INDEX {ix_dead} ON {table} (last_error_at) WHERE status = 'dead_letter';
+
+-- Autovacuum leaves the table without statistics while it is small: by those of a small table, statements that
+-- a connection keeps would read all of it, also once it has grown.
+ALTER TABLE {table} SET (
+    autovacuum_analyze_threshold = 5000,
+    autovacuum_vacuum_threshold = 5000,
+    autovacuum_vacuum_insert_threshold = 5000
+);

@@ -164,6 +164,8 @@ impl<Src: Send + Sync + 'static, I: Inbox> Engine<Src, I> {
         loop {
             let lost = match self.try_settle(&settlements).await {
                 Ok(settled) if is_repeated => {
+                    // By one that was stored without an answer rows may be due, and nobody was told.
+                    self.due_changed.notify_one();
                     let (seen, gone): (Vec<_>, Vec<_>) = settlements
                         .into_iter()
                         .partition(|settlement| settled.contains(&settlement.lease));

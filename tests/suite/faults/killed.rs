@@ -8,7 +8,7 @@ use eventflow_tests::{
     shop::{Database, OnPostgres},
     site::Site,
     work::{End, WorkRequested},
-    worker::{Worker, WorkerReport},
+    worker::{Worker, WorkerConfig, WorkerReport},
 };
 use sqlx::Connection;
 
@@ -24,7 +24,9 @@ on_every_database!(
     k5_killed_inside_the_handlers_transaction,
     k6_killed_after_the_handlers_commit,
     killed_at_every_point_in_turn_nothing_is_lost_or_done_twice,
+    killed_at_every_point_in_turn_in_order_too,
     a_worker_in_which_every_point_fails_loses_nothing_and_does_nothing_twice,
+    a_worker_in_order_in_which_every_point_fails_too,
 );
 
 on_postgres!(k2_killed_while_the_server_inserts,);
@@ -49,10 +51,19 @@ async fn work_and_failures<D: Database>(site: &Site<D>) -> Vec<String> {
     site.publish(ends.map(WorkRequested::ending)).await
 }
 
-/// Each worker stands at a point when it is killed, with what it has open.
 async fn killed_at_every_point_in_turn_nothing_is_lost_or_done_twice<D: Database>() {
+    dies_at_every_point::<D>(false).await;
+}
+
+async fn killed_at_every_point_in_turn_in_order_too<D: Database>() {
+    dies_at_every_point::<D>(true).await;
+}
+
+/// Each worker stands at a point when it is killed, with what it has open.
+async fn dies_at_every_point<D: Database>(ordered: bool) {
     let site = Site::<D>::start().await;
     let mut config = site.worker();
+    config.ordered = ordered;
     // Events that lapse alone again and again are not to be held for their killers.
     config.max_retries = 100;
     let mut ids = Vec::new();
@@ -64,7 +75,7 @@ async fn killed_at_every_point_in_turn_nothing_is_lost_or_done_twice<D: Database
     }
     ids.sort();
 
-    finish(&site, &ids).await;
+    finish_as(&site, &config, &ids).await;
 }
 
 /// The points at which a worker has not failed twice.
@@ -78,11 +89,21 @@ fn still_to_fail(worker: &Worker) -> Vec<&'static str> {
     points.filter(|point| failures(point) < 2).collect()
 }
 
-/// There is more work as long as one point was not passed often enough.
 async fn a_worker_in_which_every_point_fails_loses_nothing_and_does_nothing_twice<D: Database>() {
+    fails_at_every_point::<D>(false).await;
+}
+
+async fn a_worker_in_order_in_which_every_point_fails_too<D: Database>() {
+    fails_at_every_point::<D>(true).await;
+}
+
+/// There is more work as long as one point was not passed often enough.
+async fn fails_at_every_point<D: Database>(ordered: bool) {
     let site = Site::<D>::start().await;
     let points = POINTS.map(|point| format!("{point}=fail*2")).join(",");
-    let mut worker = Worker::start_to_fail(&site.worker(), &points);
+    let mut config = site.worker();
+    config.ordered = ordered;
+    let mut worker = Worker::start_to_fail(&config, &points);
     let mut ids = Vec::new();
     for _ in 0..20 {
         ids.extend(work_and_failures(&site).await);
@@ -107,7 +128,16 @@ async fn some_work<D: Database>(site: &Site<D>) -> Vec<String> {
 
 /// Another worker does all that is left: each event has one effect, and all are acknowledged.
 async fn finish<D: Database>(site: &Site<D>, ids: &[String]) -> WorkerReport {
-    let mut worker = Worker::start(&site.worker());
+    finish_as(site, &site.worker(), ids).await
+}
+
+/// As [`finish`], by a worker of one's own.
+async fn finish_as<D: Database>(
+    site: &Site<D>,
+    config: &WorkerConfig,
+    ids: &[String],
+) -> WorkerReport {
+    let mut worker = Worker::start(config);
     site.await_rows("processed", ids).await;
     site.await_acknowledged("billing").await;
     let report = worker.stop().await;

@@ -50,26 +50,23 @@ async fn a_payload_of_large_numbers_comes_back_as_short_as_it_was_sent() {
 const CROWD: u64 = 50_000;
 
 /// An inbox whose statements all run on one connection, which can be asked what they have read.
-struct Counted {
-    inbox: PgInbox,
+pub(super) struct Counted {
+    pub(super) inbox: PgInbox,
     pool: PgPool,
     fixture: Postgres,
 }
 
 impl Counted {
-    /// A table with a crowd of rows in one state.
+    /// A table with a crowd of rows in one state, which the planner knows.
     async fn start(columns: &str, values: &str) -> Self {
+        let counted = Self::open().await;
+        counted.crowd(columns, values).await;
+        counted.fixture.change("ANALYZE event_inbox").await;
+        counted
+    }
+
+    pub(super) async fn open() -> Self {
         let fixture = Postgres::start().await;
-        fixture
-            .change(&format!(
-                "INSERT INTO event_inbox
-                    (event_id, stream_id, event_type, aggregate_id, occurred_on, payload,
-                     consumer, {columns})
-                SELECT n, '', 'OrderPaid', gen_random_uuid(), now(), '{{}}', '{CONSUMER}', {values}
-                FROM generate_series(1, {CROWD}) AS n"
-            ))
-            .await;
-        fixture.change("ANALYZE event_inbox").await;
         let pool = PgPoolOptions::new().max_connections(1);
         let pool = pool.connect(fixture.database.url()).await.unwrap();
         let inbox = PgInbox::with_pool(pool.clone()).connect().await.unwrap();
@@ -80,8 +77,21 @@ impl Counted {
         }
     }
 
+    /// Adds a crowd of rows in one state, of which the planner does not know.
+    pub(super) async fn crowd(&self, columns: &str, values: &str) {
+        self.fixture
+            .change(&format!(
+                "INSERT INTO event_inbox
+                    (event_id, stream_id, event_type, aggregate_id, occurred_on, payload,
+                     consumer, {columns})
+                SELECT n, '', 'OrderPaid', gen_random_uuid(), now(), '{{}}', '{CONSUMER}', {values}
+                FROM generate_series(1, {CROWD}) AS n"
+            ))
+            .await;
+    }
+
     /// How many rows of the table the connection's statements have looked at.
-    async fn read(&self) -> i64 {
+    pub(super) async fn read(&self) -> i64 {
         // A session tells the others what it has read only now and then.
         for sql in [
             "SELECT pg_stat_force_next_flush()",

@@ -11,6 +11,7 @@ mod migrations;
 mod model;
 mod names;
 mod order;
+mod plans;
 mod rows;
 mod schedule;
 mod units;

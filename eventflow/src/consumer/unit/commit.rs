@@ -119,7 +119,9 @@ where
     }
     fail_point::reach(Point::BeforeCommit).await?;
     unit.commit().await?;
-    fail_point::reach(Point::AfterSettleCommit).await?;
+    fail_point::reach(Point::AfterSettleCommit)
+        .await
+        .map_err(|error| UnitLost::new(LossKind::CommitUnknown, error.to_string()))?;
     engine.note_settled(settlements, &settled);
     engine.note_published(ending.outgoing);
     Ok(())

@@ -370,7 +370,9 @@ const PURGE: &str = "
         SELECT id FROM processed UNION ALL SELECT id FROM dead LIMIT $4)";
 
 /// `$1` the ids.
-const STORED: &str = "SELECT COUNT(*) FROM {table} WHERE id = ANY($1)";
+const STORED: &str = "
+    SELECT COUNT(*) FROM unnest($1::uuid[]) AS arrival(id) CROSS JOIN LATERAL (
+        SELECT FROM {table} AS inbox WHERE inbox.id = arrival.id LIMIT 1) AS stored";
 
 const COUNTS: &str = "
     SELECT

@@ -89,8 +89,8 @@ const LOCK: &str = "
 /// `$1` and `$2` the leases' names and terms, `$3` holder, `$4` consumer, `$5` event ids, `$6`
 /// aggregates. Holds the leases until the transaction ends, so that nobody else gets them before that.
 /// They are locked in the order of the names given, as who takes or extends them does. Events and
-/// aggregates are asked for one by one: a plan that was made while the table was small, and is kept,
-/// would else read all of it.
+/// aggregates are asked for one by one, as rows are elsewhere: a plan that was made while the table was
+/// small, and is kept, would else read all of it.
 const LOOK: &str = "
     SELECT
         (SELECT COUNT(*) FROM (
@@ -117,8 +117,10 @@ const LOOK: &str = "
 
 /// The aggregates of rows.
 const OF_ROWS: &str = "
-    SELECT DISTINCT inbox.aggregate_id AS id FROM {table} AS inbox
-    WHERE inbox.id = ANY($2) AND inbox.position > 0";
+    SELECT DISTINCT ended.aggregate_id AS id FROM unnest($2::uuid[]) AS row(id)
+    CROSS JOIN LATERAL (
+        SELECT inbox.aggregate_id FROM {table} AS inbox
+        WHERE inbox.id = row.id AND inbox.position > 0 LIMIT 1) AS ended";
 
 /// The aggregates themselves.
 const NAMED: &str = "SELECT unnest($2::uuid[]) AS id";
