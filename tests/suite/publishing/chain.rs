@@ -31,6 +31,7 @@ async fn ten_thousand_orders_take_each_step_once_and_in_order_while_processes_ar
     create_steps(&pool).await;
     let worker = WorkerConfig {
         version: Version::Chain,
+        ordered: true,
         ..WorkerConfig::new(redis.url(), InboxAt::Postgres(database.url().to_owned()))
     };
     let relay = WorkerConfig {
