@@ -10,6 +10,7 @@ mod locks;
 mod migrations;
 mod model;
 mod names;
+mod nodes;
 mod order;
 mod plans;
 mod rows;

@@ -6,6 +6,7 @@ mod drains;
 mod policies;
 mod readers;
 mod redis;
+mod shards;
 mod unanswered;
 mod useless;
 mod waiting;

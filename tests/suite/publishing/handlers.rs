@@ -33,7 +33,10 @@ on_every_database!(
     nothing_is_published_before_the_commit,
 );
 
-on_postgres!(what_a_call_that_swallows_an_sql_error_has_published_is_gone);
+on_postgres!(
+    what_a_call_that_swallows_an_sql_error_has_published_is_gone,
+    what_a_unit_publishes_is_inserted_by_one_statement,
+);
 
 /// Publishes one event with the effect.
 async fn ship<D: Database>(call: &mut Call<'_, D>) -> Result<(), Failure> {
@@ -204,6 +207,29 @@ fn swallow<D: Database>(mut call: Call<'_, D>) -> Answer<'_> {
         Ok(())
     }
     .boxed()
+}
+
+async fn what_a_unit_publishes_is_inserted_by_one_statement<D: OnPostgres>() {
+    let shop = Shop::<D>::open().await;
+    for sql in [
+        "CREATE TABLE inserts (events BIGINT)",
+        "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
+         $$ BEGIN INSERT INTO inserts SELECT count(*) FROM added; RETURN NULL; END $$",
+        "CREATE TRIGGER note AFTER INSERT ON event_outbox REFERENCING NEW TABLE AS added
+         FOR EACH STATEMENT EXECUTE FUNCTION note()",
+    ] {
+        shop.database.change(sql).await;
+    }
+    shop.orders(0..20).await;
+    let script = Script::new().on_order(|mut call| async move { ship(&mut call).await }.boxed());
+
+    let consumer = shop.consumer(script).workers(1);
+    consumer.build().unwrap().drain().await.unwrap();
+
+    let inserts = shop
+        .database
+        .texts("SELECT CAST(events AS TEXT) FROM inserts");
+    assert_eq!(inserts.await, ["20"]);
 }
 
 async fn a_delayed_event_has_its_time<D: Database>() {
