@@ -10,7 +10,7 @@ use sqlx::PgPool;
 use crate::redis::RedisServer;
 
 /// The steps that each order takes, in this order.
-pub const STEPS: [&str; 4] = ["placed", "paid", "shipped", "closed"];
+pub const STEPS: [&str; 5] = ["placed", "paid", "shipped", "receipted", "closed"];
 
 const CREATE_STEPS: &str = "
     CREATE TABLE steps (
@@ -42,7 +42,7 @@ pub enum ChainEvents {
     Shipped(Shipped),
 }
 
-/// Publishes two events: nothing but the relay keeps their order.
+/// Publishes two events: nothing but the relay keeps their order, and an ordered consumer.
 #[handler(publishes(Paid, Receipted))]
 pub async fn charge(
     event: Placed,
@@ -66,11 +66,16 @@ pub async fn ship(event: Paid, tx: &mut PgConnection, outbox: &mut Outbox) -> Re
 }
 
 #[handler]
+pub async fn file(event: Receipted, tx: &mut PgConnection) -> Result<(), Failure> {
+    Ok(note(tx, event.order_id, "receipted").await?)
+}
+
+#[handler]
 pub async fn close(event: Shipped, tx: &mut PgConnection) -> Result<(), Failure> {
     Ok(note(tx, event.order_id, "closed").await?)
 }
 
-#[router(events = ChainEvents, handlers(charge, ship, close), ignore(Receipted))]
+#[router(events = ChainEvents, handlers(charge, ship, file, close))]
 #[derive(Debug)]
 pub struct Chain;
 

@@ -30,7 +30,7 @@ CREATE INDEX {ix_published} ON {table} (published_at) WHERE status = 'published'
 
 CREATE INDEX {ix_dead} ON {table} (last_error_at) WHERE status = 'dead_letter';
 
--- Autovacuum leaves the table without statistics while it is small: by those of a small table, statements that
+-- Autovacuum leaves the table without statistics until it has seen some use: by those of a small table, plans that
 -- a connection keeps would read all of it, also once it has grown.
 ALTER TABLE {table} SET (
     autovacuum_analyze_threshold = 5000,

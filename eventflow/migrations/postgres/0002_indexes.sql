@@ -4,4 +4,4 @@ CREATE INDEX {ix_turn} ON {table} (
     WHERE position > 0 AND status IN ('pending', 'processing', 'failed');
 
 CREATE INDEX {ix_held} ON {table} (consumer, aggregate_id, position)
-    WHERE position > 0 AND status = 'dead_letter' AND next_retry_at IS NULL;
+    WHERE position > 0 AND status || '' = 'dead_letter' AND next_retry_at IS NULL;

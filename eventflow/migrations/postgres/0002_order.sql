@@ -3,7 +3,7 @@
 ALTER TABLE {table} ADD COLUMN position BIGINT NOT NULL DEFAULT 0;
 CREATE SEQUENCE {positions} OWNED BY {table}.position;
 
--- Autovacuum leaves the table without statistics while it is small: by those of a small table, statements that
+-- Autovacuum leaves the table without statistics until it has seen some use: by those of a small table, plans that
 -- a connection keeps would read all of it, also once it has grown.
 ALTER TABLE {table} SET (
     autovacuum_analyze_threshold = 5000,

@@ -176,6 +176,8 @@ where
     /// How many rows may be due before no more is read from the stream. Default: 10 000; 0 stores only
     /// what the workers of this process have room for.
     ///
+    /// Rows that wait for their turn, as they do if the consumer is [`ordered`](Self::ordered), are not due.
+    ///
     /// Less than a batch is as 0. While the workers are behind, events are stored to wait in the inbox, where they are safe from
     /// the stream's trimming, and free for the workers of any process.
     pub fn high_water_mark(mut self, rows: u32) -> Self {

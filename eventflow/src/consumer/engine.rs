@@ -164,8 +164,6 @@ impl<Src: Send + Sync + 'static, I: Inbox> Engine<Src, I> {
         loop {
             let lost = match self.try_settle(&settlements).await {
                 Ok(settled) if is_repeated => {
-                    // By one that was stored without an answer rows may be due, and nobody was told.
-                    self.due_changed.notify_one();
                     let (seen, gone): (Vec<_>, Vec<_>) = settlements
                         .into_iter()
                         .partition(|settlement| settled.contains(&settlement.lease));
@@ -244,8 +242,16 @@ impl<Src: Send + Sync + 'static, I: Inbox> Engine<Src, I> {
         }
     }
 
+    /// By a commit of this process that was stored without an answer, rows may be due, and events to be
+    /// published.
+    fn note_told_nobody(&self) {
+        self.due_changed.notify_one();
+        self.outbox.wake();
+    }
+
     pub(super) fn note_lease_lost(&self, lease: Lease) {
         self.counters.lease_lost.one();
+        self.note_told_nobody();
         self.held.remove([lease]);
         tracing::warn!(
             row = %lease.id,
@@ -260,6 +266,7 @@ impl<Src: Send + Sync + 'static, I: Inbox> Engine<Src, I> {
             return;
         }
         self.counters.unconfirmed.add_len(gone.len());
+        self.note_told_nobody();
         tracing::info!(
             rows = gone.len(),
             "rows of a lost unit are settled or another worker's by now"

@@ -25,8 +25,8 @@ use crate::error::{Error, Result};
 /// Braces are part of the key: a Redis Cluster places a key by what stands between them.
 ///
 /// # How many
-/// A shard is read in order by one consumer, so there can be as many consumers at work in order as there
-/// are shards, and a cluster can use as many nodes. 16 are enough for most services: take a small multiple
+/// A shard is read in order by one consumer, so there can be as many that read in order as there are
+/// shards, each with shards of its own, and a cluster can use as many nodes. 16 are enough for most services: take a small multiple
 /// of the consumers that you expect at most. Each shard costs a key with its groups and, while it is idle,
 /// nothing else; a consumer that reads many takes an equal share of its batch from each, so that its
 /// [`batch_size`](crate::consumer::ConsumerBuilder::batch_size) should be at least ten times their number.

@@ -1,5 +1,7 @@
 //! Row P1: a commit's answer does not come, and the rows say whether it was stored.
 
+use std::time::Duration;
+
 use eventflow::{Report, Sink, Source, prelude::*};
 use eventflow_tests::{
     eventually,
@@ -17,6 +19,7 @@ on_postgres!(
     p1_handlers_commit_stored_and_not_answered,
     p1_batch_stored_and_not_answered,
     p1_handlers_commit_cut_and_not_stored,
+    p1_in_order_the_next_event_runs_at_once,
 );
 
 inline_on_postgres!(p1_what_a_commit_without_answer_has_left_runs_at_once);
@@ -101,6 +104,38 @@ async fn ended_in_its_commit<D: OnPostgres>(
     let report = running.stop().await;
     assert_eq!(stream.pending(), 0);
     (report, runs.count())
+}
+
+/// The commit has passed the turn on, and told nobody; nobody looks by himself before the test is over.
+async fn p1_in_order_the_next_event_runs_at_once<D: OnPostgres>() {
+    const NEVER: Duration = Duration::from_mins(10);
+
+    let (server, pool) = first_commit_hangs("effects").await;
+    let options = pool.connect_options();
+    let database = options.get_database().expect("the test has made one");
+    let inbox = PgInbox::connect(&server.url(database)).await.unwrap();
+    let stream = MemoryStream::new("work").group("billing");
+    stream.open().await.unwrap();
+    let aggregate = Uuid::now_v7();
+    let events = [0, 0].map(|takes| {
+        let envelope = Envelope::new(&WorkRequested::taking(takes)).unwrap();
+        envelope.with_aggregate_id(aggregate)
+    });
+    stream.send(&events).await.unwrap();
+    let state = WorkState {
+        name: "rust".to_owned(),
+        runs: Runs::default(),
+    };
+
+    let consumer = Consumer::builder(stream, inbox, Work::new(state)).ordered();
+    let consumer = D::MODE.set(consumer).lease(NEVER).poll_interval(NEVER);
+    let running = Running::start(consumer.build().unwrap());
+    end_the_commit(&pool).await;
+    eventually(DEADLINE, async || rows_in(&pool, "processed").await == 2).await;
+    let report = running.stop().await;
+
+    assert_eq!(effects(&pool).await, (2, 2));
+    assert_eq!((report.units_lost, report.unconfirmed), (1, 1), "{report}");
 }
 
 /// Inline the batch is stored by that commit too, and looked up when it is to be stored again.

@@ -11,6 +11,7 @@ use eventflow_tests::{
     worker::{Worker, WorkerConfig, WorkerReport},
 };
 use sqlx::Connection;
+use uuid::Uuid;
 
 use super::{DEADLINE, dies_at, held_up, holding_up};
 
@@ -45,10 +46,24 @@ const POINTS: [&str; 10] = [
     "after_settle_commit",
 ];
 
-/// Work some of which is claimed once more: it fails at first.
+/// Work of one aggregate, some of which is claimed once more: it fails at first.
 async fn work_and_failures<D: Database>(site: &Site<D>) -> Vec<String> {
+    let aggregate = Uuid::now_v7();
     let ends = [End::Done, End::FailOnce, End::Done];
-    site.publish(ends.map(WorkRequested::ending)).await
+    let envelopes = ends.map(|end| {
+        let envelope = Envelope::new(&WorkRequested::ending(end)).unwrap();
+        envelope.with_aggregate_id(aggregate)
+    });
+    site.publish_envelopes(&envelopes).await
+}
+
+/// Sees that the events of each aggregate were processed in the order in which they came.
+async fn were_in_order<D: Database>(site: &Site<D>) {
+    let by = |column: &str| {
+        let sql = format!("SELECT event_id FROM event_inbox ORDER BY aggregate_id, {column}");
+        site.database.texts(sql)
+    };
+    assert_eq!(by("processed_at").await, by("position").await);
 }
 
 async fn killed_at_every_point_in_turn_nothing_is_lost_or_done_twice<D: Database>() {
@@ -76,6 +91,9 @@ async fn dies_at_every_point<D: Database>(ordered: bool) {
     ids.sort();
 
     finish_as(&site, &config, &ids).await;
+    if ordered {
+        were_in_order(&site).await;
+    }
 }
 
 /// The points at which a worker has not failed twice.
@@ -119,6 +137,9 @@ async fn fails_at_every_point<D: Database>(ordered: bool) {
     let left = still_to_fail(&worker);
     assert!(left.is_empty(), "{left:?} in:\n{}", worker.logs());
     assert_eq!(site.effects().await, ids);
+    if ordered {
+        were_in_order(&site).await;
+    }
 }
 
 /// A handful of events that are done at once.

@@ -78,13 +78,19 @@ impl Counted {
     }
 
     /// Adds a crowd of rows in one state, of which the planner does not know.
-    pub(super) async fn crowd(&self, columns: &str, values: &str) {
+    async fn crowd(&self, columns: &str, values: &str) {
+        self.crowd_of("", columns, values).await;
+    }
+
+    /// As [`crowd`](Self::crowd), of rows whose event ids begin so.
+    pub(super) async fn crowd_of(&self, name: &str, columns: &str, values: &str) {
         self.fixture
             .change(&format!(
                 "INSERT INTO event_inbox
                     (event_id, stream_id, event_type, aggregate_id, occurred_on, payload,
                      consumer, {columns})
-                SELECT n, '', 'OrderPaid', gen_random_uuid(), now(), '{{}}', '{CONSUMER}', {values}
+                SELECT '{name}' || n, '', 'OrderPaid', gen_random_uuid(), now(), '{{}}',
+                    '{CONSUMER}', {values}
                 FROM generate_series(1, {CROWD}) AS n"
             ))
             .await;

@@ -22,7 +22,7 @@ const ROUNDS: usize = 8;
 /// What statements may look at that find two or three rows.
 const FEW: i64 = 60;
 
-/// Every statement of a consumer, on one connection.
+/// Every statement of a consumer, on one connection; what an operator asks reads all dead letters at most.
 struct Rounds {
     counted: Counted,
     in_order: PgInbox,
@@ -118,11 +118,8 @@ impl Rounds {
         ];
         self.settle("settle", &mixed).await;
         let ids = [rows[2].lease.id];
-        self.step("requeue", async |rounds| {
-            let requeuing = rounds.counted.inbox.requeue(CONSUMER, &ids);
-            assert_eq!(requeuing.await.unwrap(), 1);
-        })
-        .await;
+        let requeuing = self.counted.inbox.requeue(CONSUMER, &ids);
+        assert_eq!(requeuing.await.unwrap(), 1);
         let rows = self.claim("claim again", 2).await;
         self.settle("settle all processed", &processed(&rows)).await;
     }
@@ -190,11 +187,8 @@ impl Rounds {
         })
         .await;
         let ids = [rows[0].lease.id];
-        self.step("discard in order", async |rounds| {
-            let discarding = rounds.in_order.discard(CONSUMER, &ids);
-            assert_eq!(discarding.await.unwrap(), 1);
-        })
-        .await;
+        let discarding = self.in_order.discard(CONSUMER, &ids);
+        assert_eq!(discarding.await.unwrap(), 1);
     }
 
     async fn claim(&mut self, name: &'static str, rows: usize) -> Vec<Row> {
@@ -231,10 +225,31 @@ async fn what_was_planned_for_a_small_table_reads_little_of_a_large_one() {
         rounds.round().await;
     }
 
-    rounds
-        .counted
-        .crowd("status, processed_at", "'processed', now()")
-        .await;
+    for (name, columns, values) in [
+        ("done", "status, processed_at", "'processed', now()"),
+        (
+            "later",
+            "status, next_retry_at",
+            "'failed', now() + '1 hour'",
+        ),
+        (
+            "held",
+            "status, locked_until",
+            "'processing', now() + '1 hour'",
+        ),
+        (
+            "dead",
+            "status, last_error_at, position",
+            "'dead_letter', now(), n",
+        ),
+        (
+            "turn",
+            "next_retry_at, position",
+            "TIMESTAMPTZ '9999-12-31 00:00:00+00', n",
+        ),
+    ] {
+        rounds.counted.crowd_of(name, columns, values).await;
+    }
     rounds.round().await;
 
     let mut much = rounds.read.clone();

@@ -4,6 +4,7 @@ mod beginning;
 mod cost;
 mod drains;
 mod policies;
+mod races;
 mod readers;
 mod redis;
 mod shards;
@@ -30,6 +31,10 @@ use uuid::Uuid;
 
 /// How long a condition may take to come true.
 const DEADLINE: Duration = Duration::from_mins(1);
+
+/// As often as a lease lasts, turns are looked for that nobody has passed on: beyond any test's deadline, so
+/// that one which was lost is found out.
+const NO_SECOND_LOOK: Duration = Duration::from_mins(10);
 
 /// The event with this number of an aggregate; its event id is `<aggregate>/<number>`.
 fn event(aggregate: u32, number: u32) -> Envelope {

@@ -1,4 +1,4 @@
-//! A sharded stream, whose shards one process reads, or two.
+//! A sharded stream, whose shards one consumer reads, or two.
 
 use eventflow::{Consumer, Envelope, RedisStream, Sink as _};
 use eventflow_tests::{
@@ -8,12 +8,12 @@ use eventflow_tests::{
     shop::{GROUP, Owned, Postgres, router, soon},
 };
 
-use super::{DEADLINE, Overlaps, all_of, at_times_failing, event, handled, open};
+use super::{DEADLINE, NO_SECOND_LOOK, Overlaps, all_of, at_times_failing, event, handled, open};
 
 const SHARDS: u16 = 4;
 
-/// Two consumers handle the events of the shards that they read.
-async fn keeps_the_order(read_by: [&[u16]; 2]) {
+/// Has two consumers handle all events; answers how many each has read.
+async fn read_in_order(read_by: [&[u16]; 2]) -> Vec<u64> {
     let (redis, shop) = tokio::join!(RedisServer::start(), open::<Postgres<Owned>>());
     let overlaps = Overlaps::default();
     let sharded = || {
@@ -29,7 +29,7 @@ async fn keeps_the_order(read_by: [&[u16]; 2]) {
             shop.inbox(),
             router::<Postgres<Owned>>(at_times_failing(&overlaps)),
         );
-        let consumer = consumer.ordered().backoff(soon());
+        let consumer = consumer.ordered().backoff(soon()).lease(NO_SECOND_LOOK);
         running.push(Running::start(consumer.build().unwrap()));
     }
 
@@ -38,20 +38,25 @@ async fn keeps_the_order(read_by: [&[u16]; 2]) {
         sink.send(&events).await.unwrap();
     }
     eventually(DEADLINE, async || shop.counts().await.processed == 240).await;
+    let mut read = Vec::new();
     for running in running {
-        running.stop().await;
+        read.push(running.stop().await.read);
     }
 
     assert_eq!(handled(&shop).await, all_of(20, 12));
     assert!(overlaps.seen().is_empty());
+    assert_eq!(read.iter().sum::<u64>(), 240);
+    read
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn order_is_kept_where_two_processes_have_half_of_the_shards_each() {
-    keeps_the_order([&[0, 1], &[2, 3]]).await;
+async fn order_is_kept_where_two_consumers_have_half_of_the_shards_each() {
+    let read = read_in_order([&[0, 1], &[2, 3]]).await;
+    assert!(read.iter().all(|read| *read > 0), "{read:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn order_is_kept_where_two_processes_have_all_shards() {
-    keeps_the_order([&[0, 1, 2, 3], &[0, 1, 2, 3]]).await;
+async fn one_of_two_consumers_that_have_all_shards_reads_them() {
+    let read = read_in_order([&[0, 1, 2, 3], &[0, 1, 2, 3]]).await;
+    assert!(read.contains(&0), "{read:?}");
 }

@@ -4,23 +4,19 @@ use std::time::Duration;
 
 use eventflow::{
     Failure, Inbox as _, Source as _,
-    inbox::{Admission, Arrival, Due, Holder},
+    inbox::{Admission, Arrival, Holder},
 };
 use eventflow_tests::{
     eventually,
     running::Running,
-    shop::{Database, GROUP, Owned, Postgres, Script, in_an_hour, soon},
+    shop::{Database, GROUP, Script, in_an_hour, soon},
 };
 use futures_util::FutureExt;
 
 use super::{
-    DEADLINE, Overlaps, all_of, another, arrival, at_times_failing, consumer, drain, handled,
-    in_order, open, processed, publish,
+    DEADLINE, NO_SECOND_LOOK, Overlaps, all_of, another, arrival, at_times_failing, consumer,
+    drain, handled, in_order, open, publish,
 };
-
-/// As often as a lease lasts, turns are looked for that nobody has passed on: beyond any test's deadline, so
-/// that one which was lost is found out.
-const NO_SECOND_LOOK: Duration = Duration::from_mins(10);
 
 on_every_database!(
     events_of_an_aggregate_run_one_at_a_time_in_the_order_of_the_stream,
@@ -151,78 +147,4 @@ async fn an_aggregate_with_many_events_lets_others_go_on<D: Database>() {
     assert!(last.unwrap() < effects.len() / 2, "{effects:?}");
     let many: Vec<u32> = (0..MANY).collect();
     assert_eq!(handled(&shop).await[&0], many);
-}
-
-/// An event is stored while the one before it is settled; `lingers` says which of the two stands still at
-/// the server, after it has looked and before it commits.
-async fn meets_a_settlement(lingers: &str) {
-    let shop = open::<Postgres<Owned>>().await;
-    let inbox = in_order(&shop);
-    let holder = another();
-    let reader = inbox.acquire_reading(&holder, &shop.stream.streams()).await;
-    let reader = reader.unwrap().unwrap();
-    let store = async |number| {
-        let arrivals = vec![arrival(0, number)];
-        let stored = inbox.insert_in_order(&holder, &reader, arrivals).await;
-        assert!(stored.unwrap().is_some());
-    };
-    store(0).await;
-    let first = inbox.claim(&holder, Due::Now, 9).await.unwrap();
-    let settle = async || {
-        let settled = inbox.settle(&holder, &[processed(first[0].lease)]).await;
-        assert_eq!(settled.unwrap().len(), 1);
-    };
-    for sql in [
-        "CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS
-         $$ BEGIN PERFORM pg_sleep(0.5); RETURN NULL; END $$",
-        lingers,
-    ] {
-        shop.database.change(sql).await;
-    }
-
-    let stands_still = async || {
-        let still = "SELECT wait_event FROM pg_stat_activity WHERE wait_event = 'PgSleep'
-            AND datname = current_database()";
-        eventually(DEADLINE, async || {
-            shop.database.texts(still).await.len() == 1
-        })
-        .await;
-    };
-    if lingers.contains("AFTER INSERT") {
-        tokio::join!(store(1), async {
-            stands_still().await;
-            settle().await;
-        });
-    } else {
-        tokio::join!(settle(), async {
-            stands_still().await;
-            store(1).await;
-        });
-    }
-
-    assert_eq!(
-        inbox.pass_turns(GROUP).await.unwrap(),
-        0,
-        "its turn was lost"
-    );
-    let next = inbox.claim(&holder, Due::Now, 9).await.unwrap();
-    assert_eq!(next.len(), 1);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_event_whose_store_lingers_while_the_one_before_it_is_settled_has_its_turn() {
-    meets_a_settlement(
-        "CREATE TRIGGER linger AFTER INSERT ON event_inbox EXECUTE FUNCTION linger()",
-    )
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_event_that_is_stored_while_the_settlement_before_it_lingers_has_its_turn() {
-    meets_a_settlement(
-        "CREATE CONSTRAINT TRIGGER linger AFTER UPDATE ON event_inbox
-         DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
-         WHEN (NEW.status = 'processed') EXECUTE FUNCTION linger()",
-    )
-    .await;
 }

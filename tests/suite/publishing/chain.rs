@@ -61,7 +61,7 @@ async fn ten_thousand_orders_take_each_step_once_and_in_order_while_processes_ar
         );
     }
     let counts = inbox.counts("billing").await.unwrap();
-    assert_eq!(counts.processed, 3 * u64::from(ORDERS), "{counts:?}");
+    assert_eq!(counts.processed, 4 * u64::from(ORDERS), "{counts:?}");
     assert_eq!(counts.dead_letter, 0, "{counts:?}");
 }
 

@@ -67,10 +67,6 @@ where
     pub(super) fn lose_at_commit(&mut self, uncommitted: Uncommitted, mut rows: Vec<Row>) {
         let Uncommitted { lost, overtaken } = uncommitted;
         let (kind, error) = (lost.kind(), lost.into());
-        if kind == LossKind::CommitUnknown {
-            // If it was stored, rows may be due by it, and nobody was told.
-            self.engine.due_changed.notify_one();
-        }
         if self.lose_newborn(kind, &error) {
             return;
         }
