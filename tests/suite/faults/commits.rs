@@ -75,17 +75,23 @@ async fn end_the_commit(pool: &PgPool) {
     .await;
 }
 
+/// The inbox on the server, and a stream of events for it.
+async fn open(server: &PostgresServer, pool: &PgPool) -> (PgInbox, MemoryStream) {
+    let options = pool.connect_options();
+    let database = options.get_database().expect("the test has made one");
+    let inbox = PgInbox::connect(&server.url(database)).await.unwrap();
+    let stream = MemoryStream::new("work").group("billing");
+    stream.open().await.unwrap();
+    (inbox, stream)
+}
+
 /// Two events, of which the first meets the commit that hangs; answers what was counted, and how
 /// often the handler ran.
 async fn ended_in_its_commit<D: OnPostgres>(
     server: &PostgresServer,
     pool: &PgPool,
 ) -> (Report, u64) {
-    let options = pool.connect_options();
-    let database = options.get_database().expect("the test has made one");
-    let inbox = PgInbox::connect(&server.url(database)).await.unwrap();
-    let stream = MemoryStream::new("work").group("billing");
-    stream.open().await.unwrap();
+    let (inbox, stream) = open(server, pool).await;
     let event = || Envelope::new(&WorkRequested::taking(0)).unwrap();
     stream.send(&[event()]).await.unwrap();
     let runs = Runs::default();
@@ -111,11 +117,7 @@ async fn p1_in_order_the_next_event_runs_at_once<D: OnPostgres>() {
     const NEVER: Duration = Duration::from_mins(10);
 
     let (server, pool) = first_commit_hangs("effects").await;
-    let options = pool.connect_options();
-    let database = options.get_database().expect("the test has made one");
-    let inbox = PgInbox::connect(&server.url(database)).await.unwrap();
-    let stream = MemoryStream::new("work").group("billing");
-    stream.open().await.unwrap();
+    let (inbox, stream) = open(&server, &pool).await;
     let aggregate = Uuid::now_v7();
     let events = [0, 0].map(|takes| {
         let envelope = Envelope::new(&WorkRequested::taking(takes)).unwrap();
@@ -170,11 +172,7 @@ async fn p1_batch_stored_and_not_answered<D: OnPostgres>() {
 /// to nobody who knows of it.
 async fn p1_what_a_commit_without_answer_has_left_runs_at_once<D: OnPostgres>() {
     let (server, pool) = first_commit_hangs("effects").await;
-    let options = pool.connect_options();
-    let database = options.get_database().expect("the test has made one");
-    let inbox = PgInbox::connect(&server.url(database)).await.unwrap();
-    let stream = MemoryStream::new("work").group("billing");
-    stream.open().await.unwrap();
+    let (inbox, stream) = open(&server, &pool).await;
     let event = || Envelope::new(&WorkRequested::taking(0)).unwrap();
     stream.send(&[event(), event()]).await.unwrap();
     let gate = Gate::new();
