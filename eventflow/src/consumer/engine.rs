@@ -94,11 +94,16 @@ impl<Src: Send + Sync + 'static, I: Inbox> Engine<Src, I> {
         }
     }
 
-    /// Waits while all workers are stuck: what is taken on then would run nowhere.
+    /// Waits for so long; `false` if the consumer stops before.
+    pub(super) async fn pause(&self, time: Duration) -> bool {
+        let pausing = tokio::time::sleep(time);
+        self.stopping.run_until_cancelled(pausing).await.is_some()
+    }
+
+    /// Waits while all workers are stuck, unless the consumer stops: what is taken on then would run nowhere.
     pub(super) async fn able_worker(&self) {
-        while self.vitals.all_workers_are_stuck() {
-            tokio::time::sleep(self.settings.poll_interval).await;
-        }
+        let poll = self.settings.poll_interval;
+        while self.vitals.all_workers_are_stuck() && self.pause(poll).await {}
     }
 
     /// Rows that no worker comes to: all are stuck, or wait for a service that is.

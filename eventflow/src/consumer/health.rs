@@ -80,8 +80,8 @@ pub enum Phase {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LoopHealth {
-    /// What the loop does: `read`, `take over`, `due`, `worker`, `recovery`, `lease`, `retention`
-    /// or `parked`.
+    /// What the loop does: `read`, `take over` unless the consumer is ordered, `acknowledge`, `due`,
+    /// `worker`, `recovery`, `lease`, `retention`, `maintenance` or `parked`.
     pub name: &'static str,
     /// How many were started.
     pub started: usize,

@@ -26,9 +26,6 @@ pub(super) async fn maintain<Src: Source, I: Inbox>(engine: Arc<Engine<Src, I>>)
             }
         }
         fails = maintained.is_err();
-        tokio::select! {
-            () = engine.stopping.cancelled() => return,
-            () = tokio::time::sleep(INTERVAL.mul_f64(0.5 + fastrand::f64())) => {}
-        }
+        engine.pause(INTERVAL.mul_f64(0.5 + fastrand::f64())).await;
     }
 }

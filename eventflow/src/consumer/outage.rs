@@ -41,11 +41,8 @@ impl<'c> Outage<'c> {
         stopped: &CancellationToken,
         error: &(dyn std::error::Error + Send + Sync + 'static),
     ) -> bool {
-        let wait = self.next_wait(error);
-        tokio::select! {
-            () = stopped.cancelled() => false,
-            () = tokio::time::sleep(wait) => true,
-        }
+        let waiting = tokio::time::sleep(self.next_wait(error));
+        stopped.run_until_cancelled(waiting).await.is_some()
     }
 
     /// As [`wait`](Self::wait), if the error is one that passes; else gives it back.

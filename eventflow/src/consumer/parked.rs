@@ -16,11 +16,7 @@ where
     Src: Send + Sync + 'static,
     I: Inbox,
 {
-    loop {
-        tokio::select! {
-            () = engine.stopping.cancelled() => return,
-            () = tokio::time::sleep(engine.settings.lease) => {}
-        }
+    while engine.pause(engine.settings.lease).await {
         if let Err(error) = unpark(&engine).await {
             tracing::warn!(
                 error = chain(&error),

@@ -90,15 +90,14 @@ where
                     read_until_lost(&engine, &feeder, &mut reading_outage, reading, asked).await;
                 if end == End::InVain {
                     // Each of the others asks meanwhile.
-                    pause(&engine, stand_by * 2).await;
-                    let able = engine.able_worker();
-                    engine.stopping.run_until_cancelled(able).await;
+                    engine.pause(stand_by * 2).await;
+                    engine.able_worker().await;
                 }
             }
             Ok(None) => {
                 outage.over();
                 reading_outage = unread();
-                pause(&engine, stand_by).await;
+                engine.pause(stand_by).await;
             }
             Err(error) => {
                 outage.wait_unless(&engine.stopping, &error).await;
@@ -133,11 +132,6 @@ fn taken() -> Error {
 /// How often the right to read is asked for that another process has.
 fn stand_by<Src, I: Inbox>(engine: &Engine<Src, I>) -> Duration {
     engine.settings.poll_interval.min(engine.settings.lease / 3)
-}
-
-async fn pause<Src, I: Inbox>(engine: &Engine<Src, I>, time: Duration) {
-    let pausing = tokio::time::sleep(time);
-    engine.stopping.run_until_cancelled(pausing).await;
 }
 
 /// Reads while the lease is extended in time and of use, and then gives it up.

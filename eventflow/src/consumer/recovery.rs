@@ -26,10 +26,7 @@ where
             Ok(false) => {
                 outage.over();
                 let pause = until_next_lapse(&engine).await;
-                tokio::select! {
-                    () = engine.stopping.cancelled() => return,
-                    () = tokio::time::sleep(pause) => {}
-                }
+                engine.pause(pause).await;
             }
             Err(error) => {
                 outage.wait_unless(&engine.stopping, &error).await;

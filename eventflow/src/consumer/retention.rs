@@ -44,9 +44,6 @@ where
                 INTERVAL
             }
         };
-        tokio::select! {
-            () = engine.stopping.cancelled() => return,
-            () = tokio::time::sleep(pause) => {}
-        }
+        engine.pause(pause).await;
     }
 }

@@ -39,7 +39,7 @@ pub use self::postgres::{PgOutbox, PgOutboxBuilder};
 pub use self::sqlite::{SqliteOutbox, SqliteOutboxBuilder};
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "sqlite"))))]
-pub use self::transaction::{InTransaction, OutboxTransaction};
+pub use self::transaction::{InTransaction, OutboxDatabase, OutboxTransaction};
 pub use self::{
     buffer::Buffer,
     publish::{Outbox, PublishError},

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use sqlx::{Database, Transaction};
 
 use super::{
     buffer::{Outgoing, When},
@@ -20,7 +21,7 @@ use crate::{
 #[derive(Debug)]
 pub struct InTransaction<'t, T: OutboxTransaction> {
     pub(super) transaction: &'t mut T,
-    pub(super) writer: T::Writer,
+    pub(super) writer: <T::Database as OutboxDatabase>::Writer,
 }
 
 /// A transaction that an [`Outbox`] can publish in: sqlx's `Transaction` of Postgres and SQLite, and
@@ -33,6 +34,20 @@ pub struct InTransaction<'t, T: OutboxTransaction> {
     note = "give it `&mut transaction`, which sqlx's `begin()` on a `PgPool` or a `SqlitePool` answers"
 )]
 pub trait OutboxTransaction: Sealed + Send {
+    /// Where its outbox is.
+    type Database: OutboxDatabase;
+
+    /// The connection in the transaction.
+    #[doc(hidden)]
+    fn connection(&mut self) -> &mut <Self::Database as Database>::Connection;
+}
+
+/// A database that has an outbox: Postgres or SQLite. Sealed.
+#[diagnostic::on_unimplemented(
+    message = "there is no outbox in `{Self}`",
+    label = "neither Postgres nor SQLite"
+)]
+pub trait OutboxDatabase: Sealed + Database {
     /// The statements for a table.
     #[doc(hidden)]
     type Writer: std::fmt::Debug + Send + Sync;
@@ -44,10 +59,20 @@ pub trait OutboxTransaction: Sealed + Send {
     /// Writes events down.
     #[doc(hidden)]
     fn write(
-        &mut self,
+        connection: &mut Self::Connection,
         writer: &Self::Writer,
         outgoing: &[Outgoing],
     ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+}
+
+impl<DB: OutboxDatabase> Sealed for Transaction<'_, DB> {}
+
+impl<DB: OutboxDatabase> OutboxTransaction for Transaction<'_, DB> {
+    type Database = DB;
+
+    fn connection(&mut self) -> &mut DB::Connection {
+        self
+    }
 }
 
 impl<'t, T: OutboxTransaction> Outbox<InTransaction<'t, T>> {
@@ -97,7 +122,7 @@ impl<'t, T: OutboxTransaction> Outbox<InTransaction<'t, T>> {
         Self {
             to: InTransaction {
                 transaction,
-                writer: T::default_writer(),
+                writer: T::Database::default_writer(),
             },
         }
     }
@@ -173,7 +198,8 @@ impl<'t, T: OutboxTransaction> Outbox<InTransaction<'t, T>> {
             transaction,
             writer,
         } = &mut self.to;
-        let written = transaction.write(writer, &[outgoing]).await;
+        let connection = transaction.connection();
+        let written = T::Database::write(connection, writer, &[outgoing]).await;
         written.map_err(|error| {
             let message = "an event could not be written to the outbox; roll the transaction back";
             failed(ErrorKind::Outbox, message, error)
@@ -185,44 +211,36 @@ impl<'t, T: OutboxTransaction> Outbox<InTransaction<'t, T>> {
 mod postgres {
     use std::sync::Arc;
 
-    use sqlx::{PgConnection, Postgres, Transaction};
+    use sqlx::{PgConnection, Postgres};
 
-    use super::{OutboxTransaction, Outgoing, Sealed};
+    use super::{OutboxDatabase, OutboxTransaction, Outgoing, Sealed};
     use crate::outbox::postgres::Writer;
+
+    impl Sealed for Postgres {}
+
+    impl OutboxDatabase for Postgres {
+        type Writer = Arc<Writer>;
+
+        fn default_writer() -> Self::Writer {
+            Writer::of_default_table()
+        }
+
+        async fn write(
+            connection: &mut PgConnection,
+            writer: &Self::Writer,
+            outgoing: &[Outgoing],
+        ) -> Result<(), sqlx::Error> {
+            writer.write(connection, outgoing).await
+        }
+    }
 
     impl Sealed for PgConnection {}
 
     impl OutboxTransaction for PgConnection {
-        type Writer = Arc<Writer>;
+        type Database = Postgres;
 
-        fn default_writer() -> Self::Writer {
-            Writer::of_default_table()
-        }
-
-        async fn write(
-            &mut self,
-            writer: &Self::Writer,
-            outgoing: &[Outgoing],
-        ) -> Result<(), sqlx::Error> {
-            writer.write(self, outgoing).await
-        }
-    }
-
-    impl Sealed for Transaction<'_, Postgres> {}
-
-    impl OutboxTransaction for Transaction<'_, Postgres> {
-        type Writer = Arc<Writer>;
-
-        fn default_writer() -> Self::Writer {
-            Writer::of_default_table()
-        }
-
-        async fn write(
-            &mut self,
-            writer: &Self::Writer,
-            outgoing: &[Outgoing],
-        ) -> Result<(), sqlx::Error> {
-            writer.write(self, outgoing).await
+        fn connection(&mut self) -> &mut Self {
+            self
         }
     }
 }
@@ -231,44 +249,36 @@ mod postgres {
 mod sqlite {
     use std::sync::Arc;
 
-    use sqlx::{Sqlite, SqliteConnection, Transaction};
+    use sqlx::{Sqlite, SqliteConnection};
 
-    use super::{OutboxTransaction, Outgoing, Sealed};
+    use super::{OutboxDatabase, OutboxTransaction, Outgoing, Sealed};
     use crate::outbox::sqlite::Writer;
+
+    impl Sealed for Sqlite {}
+
+    impl OutboxDatabase for Sqlite {
+        type Writer = Arc<Writer>;
+
+        fn default_writer() -> Self::Writer {
+            Writer::of_default_table()
+        }
+
+        async fn write(
+            connection: &mut SqliteConnection,
+            writer: &Self::Writer,
+            outgoing: &[Outgoing],
+        ) -> Result<(), sqlx::Error> {
+            writer.write(connection, outgoing).await
+        }
+    }
 
     impl Sealed for SqliteConnection {}
 
     impl OutboxTransaction for SqliteConnection {
-        type Writer = Arc<Writer>;
+        type Database = Sqlite;
 
-        fn default_writer() -> Self::Writer {
-            Writer::of_default_table()
-        }
-
-        async fn write(
-            &mut self,
-            writer: &Self::Writer,
-            outgoing: &[Outgoing],
-        ) -> Result<(), sqlx::Error> {
-            writer.write(self, outgoing).await
-        }
-    }
-
-    impl Sealed for Transaction<'_, Sqlite> {}
-
-    impl OutboxTransaction for Transaction<'_, Sqlite> {
-        type Writer = Arc<Writer>;
-
-        fn default_writer() -> Self::Writer {
-            Writer::of_default_table()
-        }
-
-        async fn write(
-            &mut self,
-            writer: &Self::Writer,
-            outgoing: &[Outgoing],
-        ) -> Result<(), sqlx::Error> {
-            writer.write(self, outgoing).await
+        fn connection(&mut self) -> &mut Self {
+            self
         }
     }
 }

@@ -9,7 +9,7 @@ mod writer;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use sqlx::{PgConnection, PgPool, postgres::PgRow};
+use sqlx::{PgConnection, PgPool, Postgres, postgres::PgRow};
 use tokio::sync::watch;
 
 pub use self::builder::PgOutboxBuilder;
@@ -130,7 +130,7 @@ impl PgOutbox {
     /// The transaction must be one of the table's database.
     pub fn within<'t, T>(&self, transaction: &'t mut T) -> Outbox<InTransaction<'t, T>>
     where
-        T: OutboxTransaction<Writer = Arc<Writer>>,
+        T: OutboxTransaction<Database = Postgres>,
     {
         Outbox {
             to: InTransaction {

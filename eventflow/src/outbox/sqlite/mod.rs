@@ -110,7 +110,7 @@ impl SqliteOutbox {
     /// The transaction must be one of the table's database.
     pub fn within<'t, T>(&self, transaction: &'t mut T) -> Outbox<InTransaction<'t, T>>
     where
-        T: OutboxTransaction<Writer = Arc<Writer>>,
+        T: OutboxTransaction<Database = Sqlite>,
     {
         Outbox {
             to: InTransaction {
