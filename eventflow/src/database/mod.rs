@@ -1,5 +1,5 @@
 //! What the inbox and the outbox need of a database: names of tables, statements' texts, what errors
-//! mean, work that is not cut, and leases between processes.
+//! mean, numbers in rows, work that is not cut, and leases between processes.
 //!
 //! What stands in the tables is [`inbox`](crate::inbox)'s and [`outbox`](crate::outbox)'s part.
 
@@ -10,6 +10,8 @@ pub(crate) mod error;
 pub(crate) mod identifier;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod lease;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(crate) mod numbers;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]

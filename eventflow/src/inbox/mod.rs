@@ -36,7 +36,7 @@ mod sqlite;
 mod transaction;
 mod unit;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, time::Duration};
 
 use uuid::Uuid;
 
@@ -47,7 +47,7 @@ pub use self::postgres::{PgInbox, PgInboxBuilder, PgUnit};
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use self::sqlite::{SqliteInbox, SqliteInboxBuilder, SqliteUnit};
 pub use self::{
-    order::{Order, OrderPolicy, ReaderLease},
+    order::{Order, OrderPolicy, OrderedInbox, ReaderLease},
     row::{
         Admission, Arrival, Counts, DeadLetter, Demand, Due, Holder, Insertion, Lease, Recovery,
         Retention, Row, Settlement, Status,
@@ -66,7 +66,7 @@ pub(crate) mod sealed {
     pub trait Sealed {}
 }
 
-/// The table that holds every event once. Sealed: [`PgInbox`] and [`SqliteInbox`] implement it.
+/// The table that holds every event once; [`OrderedInbox`] has what keeps an order. Sealed: [`PgInbox`] and [`SqliteInbox`] implement it.
 ///
 /// Every method but [`migrate`](Self::migrate) is one short transaction that has committed when it
 /// answers.
@@ -79,7 +79,7 @@ pub(crate) mod sealed {
     label = "not an `Inbox`",
     note = "use `PgInbox` or `SqliteInbox`"
 )]
-pub trait Inbox: sealed::Sealed + Clone + fmt::Debug + Send + Sync + 'static {
+pub trait Inbox: OrderedInbox + Clone + fmt::Debug + 'static {
     /// What a handler takes as `&mut`.
     type Connection: Send + 'static;
 
@@ -182,50 +182,6 @@ pub trait Inbox: sealed::Sealed + Clone + fmt::Debug + Send + Sync + 'static {
         holder: &Holder,
         settlements: &[Settlement],
     ) -> impl Future<Output = Result<Vec<Lease>, Error>> + Send;
-
-    /// The same inbox, which keeps the order of each aggregate's events: whoever settles an event passes
-    /// the turn on to the next one, in the same transaction.
-    #[must_use]
-    fn in_order(&self, order: Order) -> Self;
-
-    /// Takes the right to read streams for as long as a lease of the holder lasts; `None` if another
-    /// process has it for one of them.
-    fn acquire_reading(
-        &self,
-        holder: &Holder,
-        streams: &[Arc<str>],
-    ) -> impl Future<Output = Result<Option<ReaderLease>, Error>> + Send;
-
-    /// Extends the right to read; answers whether it was still the holder's.
-    fn extend_reading(
-        &self,
-        holder: &Holder,
-        reader: &ReaderLease,
-    ) -> impl Future<Output = Result<bool, Error>> + Send;
-
-    /// Gives up the right to read, for others to take at once.
-    fn release_reading(
-        &self,
-        holder: &Holder,
-        reader: &ReaderLease,
-    ) -> impl Future<Output = Result<(), Error>> + Send;
-
-    /// As [`insert`](Self::insert), each event behind those of its aggregate: one that cannot run yet
-    /// waits for its turn. `None` if the right to read has gone to another process: nothing is stored.
-    fn insert_in_order(
-        &self,
-        holder: &Holder,
-        reader: &ReaderLease,
-        arrivals: Vec<Arrival>,
-    ) -> impl Future<Output = Result<Option<Insertion>, Error>> + Send;
-
-    /// Passes on the turns that nobody has: where rows were changed or deleted past the inbox, or by a
-    /// consumer that keeps no order. Answers how many rows are due by it.
-    fn pass_turns(&self, consumer: &str) -> impl Future<Output = Result<u64, Error>> + Send;
-
-    /// Makes all rows due that wait for their turn: for a consumer that keeps no order. Answers how
-    /// many.
-    fn leave_order(&self, consumer: &str) -> impl Future<Output = Result<u64, Error>> + Send;
 
     /// Opens a unit of work.
     fn begin(&self) -> impl Future<Output = Result<Self::Unit, UnitLost>> + Send;

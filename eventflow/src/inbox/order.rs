@@ -9,6 +9,9 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
+use super::{Arrival, Holder, Insertion, sealed::Sealed};
+use crate::error::Error;
+
 /// What becomes of the later events of an aggregate when one of its events is a dead letter.
 ///
 /// While an event waits for its next run, the later ones of its aggregate wait, whatever the policy. It
@@ -42,6 +45,56 @@ pub struct Order {
 pub struct ReaderLease {
     pub(crate) names: Vec<String>,
     pub(crate) terms: Vec<i64>,
+}
+
+/// The part of an [`Inbox`](super::Inbox) that keeps the order of each aggregate's events. Sealed, as it is.
+///
+/// # Cancel safety
+/// As [`Inbox`](super::Inbox).
+pub trait OrderedInbox: Sealed + Send + Sync {
+    /// The same inbox, which keeps the order of each aggregate's events: whoever settles an event passes
+    /// the turn on to the next one, in the same transaction.
+    #[must_use]
+    fn in_order(&self, order: Order) -> Self;
+
+    /// Takes the right to read streams for as long as a lease of the holder lasts; `None` if another
+    /// process has it for one of them.
+    fn acquire_reading(
+        &self,
+        holder: &Holder,
+        streams: &[Arc<str>],
+    ) -> impl Future<Output = Result<Option<ReaderLease>, Error>> + Send;
+
+    /// Extends the right to read; answers whether it was still the holder's.
+    fn extend_reading(
+        &self,
+        holder: &Holder,
+        reader: &ReaderLease,
+    ) -> impl Future<Output = Result<bool, Error>> + Send;
+
+    /// Gives up the right to read, for others to take at once.
+    fn release_reading(
+        &self,
+        holder: &Holder,
+        reader: &ReaderLease,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// As [`Inbox::insert`](super::Inbox::insert), each event behind those of its aggregate: one that cannot run yet
+    /// waits for its turn. `None` if the right to read has gone to another process: nothing is stored.
+    fn insert_in_order(
+        &self,
+        holder: &Holder,
+        reader: &ReaderLease,
+        arrivals: Vec<Arrival>,
+    ) -> impl Future<Output = Result<Option<Insertion>, Error>> + Send;
+
+    /// Passes on the turns that nobody has: where rows were changed or deleted past the inbox, or by a
+    /// consumer that keeps no order. Answers how many rows are due by it.
+    fn pass_turns(&self, consumer: &str) -> impl Future<Output = Result<u64, Error>> + Send;
+
+    /// Makes all rows due that wait for their turn: for a consumer that keeps no order. Answers how
+    /// many.
+    fn leave_order(&self, consumer: &str) -> impl Future<Output = Result<u64, Error>> + Send;
 }
 
 /// The longest name of a lease.

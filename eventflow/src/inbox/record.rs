@@ -6,9 +6,9 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::{
-    database::columns::traceparent_in,
+    database::{columns::traceparent_in, numbers::Numbers},
     envelope::{Envelope, Metadata, Payload, wire::MALFORMED},
-    inbox::{Admission, Arrival, DeadLetter, Insertion, Lease, Recovery, Row, Status},
+    inbox::{Admission, Arrival, Counts, DeadLetter, Insertion, Lease, Recovery, Row, Status},
 };
 
 /// Sorts the arrivals of an insert by whether they entered, in their order. `entered` tells which did,
@@ -67,6 +67,17 @@ pub(crate) fn claimed<T: Ord>(mut claimed: Vec<(T, Duration, Record)>) -> Vec<Ro
         ..record.into_row()
     });
     rows.collect()
+}
+
+/// Reads the row of counts.
+pub(crate) fn counts(row: &impl Numbers) -> Result<Counts, sqlx::Error> {
+    Ok(Counts {
+        pending: row.count(0)?,
+        processing: row.count(1)?,
+        processed: row.count(2)?,
+        failed: row.count(3)?,
+        dead_letter: row.count(4)?,
+    })
 }
 
 /// The columns that make an event and its claim.

@@ -1,12 +1,14 @@
 //! An event as both databases give it back.
 
 use chrono::{DateTime, Utc};
-use sqlx::{ColumnIndex, Decode, Row, Type};
 use uuid::Uuid;
 
 use super::table::{Counts, Fetched, Pending};
 use crate::{
-    database::columns::{from_micros, traceparent_in},
+    database::{
+        columns::{from_micros, traceparent_in},
+        numbers::Numbers,
+    },
     envelope::{Envelope, Metadata, Payload},
 };
 
@@ -52,28 +54,6 @@ pub(super) fn entry(id: &str) -> String {
         .collect()
 }
 
-/// A row of either database: with numbers, by the place or the name of their column.
-pub(super) trait Numbers: Row {
-    fn number(&self, column: usize) -> Result<Option<i64>, sqlx::Error>;
-
-    fn named(&self, column: &str) -> Result<Option<i64>, sqlx::Error>;
-}
-
-impl<R: Row> Numbers for R
-where
-    Option<i64>: for<'r> Decode<'r, R::Database> + Type<R::Database>,
-    usize: ColumnIndex<R>,
-    for<'c> &'c str: ColumnIndex<R>,
-{
-    fn number(&self, column: usize) -> Result<Option<i64>, sqlx::Error> {
-        self.try_get(column)
-    }
-
-    fn named(&self, column: &str) -> Result<Option<i64>, sqlx::Error> {
-        self.try_get(column)
-    }
-}
-
 /// Reads what a term has fetched; nothing if it is over. `envelope` reads an event, whose columns begin at
 /// the second.
 pub(super) fn fetched<R: Numbers>(
@@ -100,15 +80,11 @@ pub(super) fn fetched<R: Numbers>(
 
 /// Reads the one row of counts.
 pub(super) fn counts(row: &impl Numbers) -> Result<Counts, sqlx::Error> {
-    let count = |column| {
-        let count = row.number(column)?;
-        Ok::<_, sqlx::Error>(count.unwrap_or_default().unsigned_abs())
-    };
     Ok(Counts {
-        pending: count(0)?,
-        delayed: count(1)?,
-        published: count(2)?,
-        dead_letter: count(3)?,
+        pending: row.count(0)?,
+        delayed: row.count(1)?,
+        published: row.count(2)?,
+        dead_letter: row.count(3)?,
         lag: row.number(4)?.map(from_micros),
     })
 }

@@ -33,12 +33,8 @@ async fn first_commit_hangs(table: &str) -> (PostgresServer, PgPool) {
         .run("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
         .await;
     let pool = PgPool::connect(&url).await.unwrap();
-    PgInbox::connect(&url)
-        .await
-        .unwrap()
-        .migrate()
-        .await
-        .unwrap();
+    let inbox = PgInbox::connect(&url).await.unwrap();
+    inbox.migrate().await.unwrap();
     create_effects(&pool).await;
     for sql in [
         // Only one commit waits for the standby.

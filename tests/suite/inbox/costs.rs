@@ -4,7 +4,7 @@ use std::{fmt::Write as _, time::Duration};
 
 use eventflow::{
     Envelope, Payload,
-    inbox::{Due, Recovery, Retention},
+    inbox::{Due, OrderedInbox as _, Recovery, Retention},
     prelude::*,
 };
 use serde_json::value::RawValue;

@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use eventflow::{
-    inbox::{Due, Inbox as _, Lease, Order, OrderPolicy, Recovery, Retention, Unit as _},
+    inbox::{
+        Due, Inbox as _, Lease, Order, OrderPolicy, OrderedInbox as _, Recovery, Retention,
+        Unit as _,
+    },
     prelude::*,
 };
 use eventflow_tests::eventually;

@@ -4,10 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use eventflow::{
     inbox::{
-        Admission, Arrival, Due, Order, OrderPolicy, ReaderLease, Recovery, Retention, Row,
-        Settlement, Status, Unit,
+        Admission, Arrival, Due, Order, OrderPolicy, OrderedInbox as _, ReaderLease, Recovery,
+        Retention, Row, Settlement, Status, Unit,
     },
-    outbox::PgOutbox,
+    outbox::OutboxTable as _,
     prelude::*,
 };
 
@@ -264,18 +264,9 @@ async fn autovacuum_leaves_small_tables_alone() {
 
     let server = PostgresServer::start_with(&["autovacuum_naptime=1s"]).await;
     let url = server.create_database().await;
-    PgInbox::connect(&url)
-        .await
-        .unwrap()
-        .migrate()
-        .await
-        .unwrap();
-    PgOutbox::connect(&url)
-        .await
-        .unwrap()
-        .migrate()
-        .await
-        .unwrap();
+    let inbox = PgInbox::connect(&url).await.unwrap();
+    inbox.migrate().await.unwrap();
+    inbox.outbox().migrate().await.unwrap();
     let pool = PgPool::connect(&url).await.unwrap();
     for sql in [
         "INSERT INTO event_inbox (event_id, stream_id, event_type, aggregate_id, occurred_on,

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use eventflow::{
     Inbox, Source as _,
-    inbox::{Arrival, Due, ReaderLease, Row},
+    inbox::{Arrival, Due, OrderedInbox as _, ReaderLease, Row},
 };
 use eventflow_tests::shop::{Database, GROUP, Owned, Postgres, Shop, Sqlite};
 

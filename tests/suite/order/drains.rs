@@ -7,7 +7,7 @@ use std::{
 
 use eventflow::{
     Consumer, Error, MemoryStream, Source,
-    inbox::{Holder, Inbox as _, ReaderLease},
+    inbox::{Holder, OrderedInbox as _, ReaderLease},
     stream::{Batch, EntryId},
 };
 use eventflow_tests::shop::{Database, GROUP, Script, Shop, Sqlite, router};

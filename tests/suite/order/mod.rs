@@ -19,8 +19,11 @@ use std::{
 };
 
 use eventflow::{
-    Envelope, Failure, Inbox as _, Sink as _,
-    inbox::{Admission, Arrival, Holder, Lease, Order, OrderPolicy, Settlement, Status},
+    Envelope, Failure, Sink as _,
+    inbox::{
+        Admission, Arrival, Holder, Lease, Order, OrderPolicy, OrderedInbox as _, Settlement,
+        Status,
+    },
 };
 use eventflow_tests::{
     shop::{Builder, Database, GROUP, OrderPlaced, Script, Shop},

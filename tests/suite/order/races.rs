@@ -3,7 +3,10 @@
 
 use std::pin::pin;
 
-use eventflow::{Inbox as _, Source as _, inbox::Due};
+use eventflow::{
+    Inbox as _, Source as _,
+    inbox::{Due, OrderedInbox as _},
+};
 use eventflow_tests::{
     eventually,
     shop::{Database as _, GROUP, Owned, Postgres, Shop},

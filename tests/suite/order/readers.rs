@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use eventflow::{Source as _, inbox::Inbox as _};
+use eventflow::{Source as _, inbox::OrderedInbox as _};
 use eventflow_tests::{
     eventually,
     running::Running,

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use eventflow::{
-    Failure, Inbox as _, Source as _,
-    inbox::{Admission, Arrival, Holder},
+    Failure, Source as _,
+    inbox::{Admission, Arrival, Holder, OrderedInbox as _},
 };
 use eventflow_tests::{
     eventually,

@@ -21,9 +21,9 @@ use crate::{
     error::Error,
     fail_point,
     inbox::{
-        Arrival, Counts, DeadLetter, Demand, Due, Holder, Inbox, Insertion, Lease, Order,
-        ReaderLease, Recovery, Retention, Row, Settlement, Status, UnitLost, failed,
-        record::{claimed, insertion, recovery},
+        Arrival, Counts, DeadLetter, Demand, Due, Holder, Inbox, Insertion, Lease, Recovery,
+        Retention, Row, Settlement, Status, UnitLost, failed,
+        record::{claimed, counts, insertion, recovery},
         sealed::Sealed,
     },
     outbox::{self, PgOutbox},
@@ -158,12 +158,11 @@ impl Inbox for PgInbox {
             .bind(i64::from(limit))
             .bind(holder.name.clone())
             .bind(micros(holder.lease));
-        let rows = self.rows("events could not be claimed", statement).await?;
-        let rows = self.read(&rows, |row| {
+        let rows = self.rows("events could not be claimed", statement, |row| {
             let due: DateTime<Utc> = row.try_get("due")?;
             Ok((due, from_micros(row.try_get("wait")?), record(row)?))
-        })?;
-        Ok(claimed(rows))
+        });
+        Ok(claimed(rows.await?))
     }
 
     async fn recover(&self, holder: &Holder) -> Result<Recovery, Error> {
@@ -175,12 +174,11 @@ impl Inbox for PgInbox {
             .bind(holder.name.clone())
             .bind(micros(holder.lease));
         let what = "a lapsed row could not be recovered";
-        let rows = self.rows(what, statement).await?;
-        let recovered = self.read(&rows, |row| {
+        let recovered = self.rows(what, statement, |row| {
             let status: String = row.try_get("status")?;
             Ok((status, record(row)?))
-        })?;
-        Ok(recovery(recovered.into_iter().next()))
+        });
+        Ok(recovery(recovered.await?.into_iter().next()))
     }
 
     async fn extend(&self, holder: &Holder, leases: Vec<Lease>) -> Result<Vec<Lease>, Error> {
@@ -188,9 +186,8 @@ impl Inbox for PgInbox {
             .batch(&self.settings.statements.extend, batch::leases(&leases))?
             .bind(holder.name.clone())
             .bind(micros(holder.lease));
-        let what = "leases could not be extended";
-        let rows = self.rows(what, statement).await?;
-        self.read(&rows, lease)
+        self.rows("leases could not be extended", statement, lease)
+            .await
     }
 
     async fn release(&self, leases: Vec<Lease>, delay: Duration) -> Result<u64, Error> {
@@ -212,50 +209,8 @@ impl Inbox for PgInbox {
         let statements = &self.settings.statements;
         let (sql, parameters) = batch::settling(statements, None, settlements, holder);
         let statement = self.batch(sql, parameters)?;
-        let rows = self.rows("rows could not be settled", statement).await?;
+        let rows = self.fetch("rows could not be settled", statement).await?;
         settled(&rows).map_err(|error| self.unreadable(error))
-    }
-
-    fn in_order(&self, order: Order) -> Self {
-        Self {
-            order: Some(order),
-            ..self.clone()
-        }
-    }
-
-    async fn acquire_reading(
-        &self,
-        holder: &Holder,
-        streams: &[Arc<str>],
-    ) -> Result<Option<ReaderLease>, Error> {
-        self.take_reading(holder, streams).await
-    }
-
-    async fn extend_reading(&self, holder: &Holder, reader: &ReaderLease) -> Result<bool, Error> {
-        self.keep_reading(holder, reader).await
-    }
-
-    async fn release_reading(&self, holder: &Holder, reader: &ReaderLease) -> Result<(), Error> {
-        self.leave_reading(holder, reader).await
-    }
-
-    async fn insert_in_order(
-        &self,
-        holder: &Holder,
-        reader: &ReaderLease,
-        arrivals: Vec<Arrival>,
-    ) -> Result<Option<Insertion>, Error> {
-        self.store_in_order(holder, reader, arrivals).await
-    }
-
-    async fn pass_turns(&self, consumer: &str) -> Result<u64, Error> {
-        self.pass_overdue_turns(consumer).await
-    }
-
-    async fn leave_order(&self, consumer: &str) -> Result<u64, Error> {
-        let statement = statement(&self.settings.statements.turn.leave).bind(consumer.to_owned());
-        self.change("waiting events could not be made due", statement)
-            .await
     }
 
     async fn begin(&self) -> Result<PgUnit, UnitLost> {
@@ -268,20 +223,13 @@ impl Inbox for PgInbox {
         let statement = statement(&self.settings.statements.backlog)
             .bind(consumer.to_owned())
             .bind(i64::from(limit));
-        let rows = self
-            .rows("due rows could not be counted", statement)
-            .await?;
-        let counts: Vec<i64> = self.read(&rows, |row| row.try_get(0))?;
-        Ok(counts.first().map_or(0, |count| count.unsigned_abs()))
+        self.count("due rows could not be counted", statement).await
     }
 
     async fn count_stored(&self, ids: &[Uuid]) -> Result<u64, Error> {
         let statement = statement(&self.settings.statements.stored).bind(ids.to_vec());
-        let rows = self
-            .rows("stored rows could not be counted", statement)
-            .await?;
-        let counts: Vec<i64> = self.read(&rows, |row| row.try_get(0))?;
-        Ok(counts.first().map_or(0, |count| count.unsigned_abs()))
+        self.count("stored rows could not be counted", statement)
+            .await
     }
 
     async fn next_due(&self, consumer: &str) -> Result<Option<Duration>, Error> {
@@ -317,20 +265,7 @@ impl Inbox for PgInbox {
     async fn counts(&self, consumer: &str) -> Result<Counts, Error> {
         let statement = statement(&self.settings.statements.counts).bind(consumer.to_owned());
         let what = "rows could not be counted";
-        let rows = self.rows(what, statement).await?;
-        let counts = self.read(&rows, |row| {
-            let count = |index| {
-                let count: i64 = row.try_get(index)?;
-                Ok::<_, sqlx::Error>(u64::try_from(count).unwrap_or(0))
-            };
-            Ok(Counts {
-                pending: count(0)?,
-                processing: count(1)?,
-                processed: count(2)?,
-                failed: count(3)?,
-                dead_letter: count(4)?,
-            })
-        })?;
+        let counts = self.rows(what, statement, counts).await?;
         Ok(counts.into_iter().next().unwrap_or_default())
     }
 
@@ -338,12 +273,11 @@ impl Inbox for PgInbox {
         let statement = statement(&self.settings.statements.dead_letters)
             .bind(consumer.to_owned())
             .bind(i64::from(limit));
-        let what = "dead letters could not be listed";
-        let rows = self.rows(what, statement).await?;
-        self.read(&rows, |row| {
+        self.rows("dead letters could not be listed", statement, |row| {
             let died_at: DateTime<Utc> = row.try_get("died_at")?;
             Ok(record(row)?.into_dead_letter(row.try_get("error_message")?, died_at))
         })
+        .await
     }
 
     async fn requeue(&self, consumer: &str, ids: &[Uuid]) -> Result<u64, Error> {

@@ -30,6 +30,7 @@ pub use self::{builder::PgInboxBuilder, unit::PgUnit};
 use crate::{
     database::{
         columns::from_micros,
+        numbers::Numbers as _,
         postgres::{
             connection::run,
             lease::Leases,
@@ -124,7 +125,7 @@ impl PgInbox {
     }
 
     /// Runs one statement and gives its rows.
-    async fn rows(&self, what: &'static str, statement: Statement) -> Result<Vec<PgRow>, Error> {
+    async fn fetch(&self, what: &'static str, statement: Statement) -> Result<Vec<PgRow>, Error> {
         let (pool, settings) = (self.pool.clone(), Arc::clone(&self.settings));
         uncut(async move {
             let rows = settings.run(&pool, async |connection| {
@@ -136,6 +137,24 @@ impl PgInbox {
         .await
     }
 
+    /// Runs one statement and reads its rows.
+    async fn rows<T>(
+        &self,
+        what: &'static str,
+        statement: Statement,
+        read: impl Fn(&PgRow) -> Result<T, sqlx::Error>,
+    ) -> Result<Vec<T>, Error> {
+        let rows = self.fetch(what, statement).await?;
+        let read: Result<_, _> = rows.iter().map(read).collect();
+        read.map_err(|error| self.unreadable(error))
+    }
+
+    /// Runs one statement that counts rows.
+    async fn count(&self, what: &'static str, statement: Statement) -> Result<u64, Error> {
+        let counts = self.rows(what, statement, |row| row.count(0)).await?;
+        Ok(counts.into_iter().sum())
+    }
+
     /// Asks how long until something is to happen to a consumer's rows.
     async fn wait(
         &self,
@@ -144,8 +163,7 @@ impl PgInbox {
         consumer: &str,
     ) -> Result<Option<Duration>, Error> {
         let statement = statement(sql).bind(consumer.to_owned());
-        let rows = self.rows(what, statement).await?;
-        let waits = self.read(&rows, |row| row.try_get(0))?;
+        let waits = self.rows(what, statement, |row| row.try_get(0)).await?;
         Ok(waits.first().copied().map(from_micros))
     }
 
@@ -161,18 +179,6 @@ impl PgInbox {
                 .map_err(|error| failed(format!("{what} in {}", settings.table), error))
         })
         .await
-    }
-
-    /// Reads rows that one statement gave.
-    fn read<T>(
-        &self,
-        rows: &[PgRow],
-        read: impl Fn(&PgRow) -> Result<T, sqlx::Error>,
-    ) -> Result<Vec<T>, Error> {
-        rows.iter()
-            .map(read)
-            .collect::<Result<_, _>>()
-            .map_err(|error| self.unreadable(error))
     }
 
     fn unreadable(&self, error: sqlx::Error) -> Error {

@@ -22,8 +22,8 @@ use crate::{
     error::Error,
     fail_point,
     inbox::{
-        Arrival, Holder, Insertion, Lease, Order, OrderPolicy, ReaderLease, Recovery, Settlement,
-        failed, name_too_long, record::recovery,
+        Arrival, Holder, Insertion, Lease, Order, OrderPolicy, OrderedInbox, ReaderLease, Recovery,
+        Settlement, failed, name_too_long, record::recovery,
     },
 };
 
@@ -39,8 +39,15 @@ impl super::Settings {
     }
 }
 
-impl PgInbox {
-    pub(super) async fn take_reading(
+impl OrderedInbox for PgInbox {
+    fn in_order(&self, order: Order) -> Self {
+        Self {
+            order: Some(order),
+            ..self.clone()
+        }
+    }
+
+    async fn acquire_reading(
         &self,
         holder: &Holder,
         streams: &[Arc<str>],
@@ -63,11 +70,7 @@ impl PgInbox {
         .await
     }
 
-    pub(super) async fn keep_reading(
-        &self,
-        holder: &Holder,
-        reader: &ReaderLease,
-    ) -> Result<bool, Error> {
+    async fn extend_reading(&self, holder: &Holder, reader: &ReaderLease) -> Result<bool, Error> {
         let (pool, settings, holder) = self.shared(holder);
         let reader = reader.clone();
         uncut(async move {
@@ -83,11 +86,7 @@ impl PgInbox {
         .await
     }
 
-    pub(super) async fn leave_reading(
-        &self,
-        holder: &Holder,
-        reader: &ReaderLease,
-    ) -> Result<(), Error> {
+    async fn release_reading(&self, holder: &Holder, reader: &ReaderLease) -> Result<(), Error> {
         let (pool, settings, holder) = self.shared(holder);
         let reader = reader.clone();
         uncut(async move {
@@ -102,7 +101,7 @@ impl PgInbox {
         .await
     }
 
-    pub(super) async fn store_in_order(
+    async fn insert_in_order(
         &self,
         holder: &Holder,
         reader: &ReaderLease,
@@ -130,6 +129,67 @@ impl PgInbox {
         .await
     }
 
+    async fn pass_turns(&self, consumer: &str) -> Result<u64, Error> {
+        let policy = self.policy();
+        let (pool, settings) = (self.pool.clone(), Arc::clone(&self.settings));
+        let consumer = consumer.to_owned();
+        let passed = uncut(async move {
+            let (mut next, mut passed) = (Some(Uuid::nil()), 0);
+            while let Some(from) = next {
+                let (statements, consumer) = (&settings.statements, &consumer);
+                let looked = settings.run_together(&pool, async |connection| {
+                    let (aggregates, overdue) =
+                        turn::overdue(connection, statements, consumer, from).await?;
+                    let parks = policy == OrderPolicy::Park
+                        && turn::is_behind(connection, statements, consumer, &aggregates).await?;
+                    Ok((aggregates, overdue, parks))
+                });
+                let what = "waiting events could not be looked at";
+                let looked = looked.await;
+                let (aggregates, overdue, parks) = looked
+                    .map_err(|error| failed(format!("{what} in {}", settings.table), error))?;
+                next = aggregates.last().and_then(following);
+                if overdue.is_empty() && !parks {
+                    continue;
+                }
+                // Commits together: turns, looked for once more, now that nobody else passes them on.
+                let passing = settings.run_together(&pool, async |connection| {
+                    turn::lock(connection, statements, consumer).await?;
+                    let all_parked = !parks
+                        || turn::park_of_aggregates(connection, statements, consumer, aggregates)
+                            .await?;
+                    let passed =
+                        turn::pass_of_aggregates(connection, statements, consumer, overdue).await?;
+                    Ok((passed, all_parked))
+                });
+                let what = "waiting events could not be given their turn";
+                let done = passing.await;
+                let (by_now, all_parked) =
+                    done.map_err(|error| failed(format!("{what} in {}", settings.table), error))?;
+                passed += by_now;
+                if !all_parked {
+                    next = Some(from);
+                }
+            }
+            Ok::<_, Error>(passed)
+        })
+        .await?;
+        if passed > 0
+            && let Some(order) = &self.order
+        {
+            order.passed.notify_one();
+        }
+        Ok(passed)
+    }
+
+    async fn leave_order(&self, consumer: &str) -> Result<u64, Error> {
+        let statement = statement(&self.settings.statements.turn.leave).bind(consumer.to_owned());
+        self.change("waiting events could not be made due", statement)
+            .await
+    }
+}
+
+impl PgInbox {
     pub(super) async fn settle_in_order(
         &self,
         holder: &Holder,
@@ -249,59 +309,6 @@ impl PgInbox {
             Ok(u64::try_from(changed).unwrap_or(u64::MAX))
         })
         .await
-    }
-
-    pub(super) async fn pass_overdue_turns(&self, consumer: &str) -> Result<u64, Error> {
-        let policy = self.policy();
-        let (pool, settings) = (self.pool.clone(), Arc::clone(&self.settings));
-        let consumer = consumer.to_owned();
-        let passed = uncut(async move {
-            let (mut next, mut passed) = (Some(Uuid::nil()), 0);
-            while let Some(from) = next {
-                let (statements, consumer) = (&settings.statements, &consumer);
-                let looked = settings.run_together(&pool, async |connection| {
-                    let (aggregates, overdue) =
-                        turn::overdue(connection, statements, consumer, from).await?;
-                    let parks = policy == OrderPolicy::Park
-                        && turn::is_behind(connection, statements, consumer, &aggregates).await?;
-                    Ok((aggregates, overdue, parks))
-                });
-                let what = "waiting events could not be looked at";
-                let looked = looked.await;
-                let (aggregates, overdue, parks) = looked
-                    .map_err(|error| failed(format!("{what} in {}", settings.table), error))?;
-                next = aggregates.last().and_then(following);
-                if overdue.is_empty() && !parks {
-                    continue;
-                }
-                // Commits together: turns, looked for once more, now that nobody else passes them on.
-                let passing = settings.run_together(&pool, async |connection| {
-                    turn::lock(connection, statements, consumer).await?;
-                    let all_parked = !parks
-                        || turn::park_of_aggregates(connection, statements, consumer, aggregates)
-                            .await?;
-                    let passed =
-                        turn::pass_of_aggregates(connection, statements, consumer, overdue).await?;
-                    Ok((passed, all_parked))
-                });
-                let what = "waiting events could not be given their turn";
-                let done = passing.await;
-                let (by_now, all_parked) =
-                    done.map_err(|error| failed(format!("{what} in {}", settings.table), error))?;
-                passed += by_now;
-                if !all_parked {
-                    next = Some(from);
-                }
-            }
-            Ok::<_, Error>(passed)
-        })
-        .await?;
-        if passed > 0
-            && let Some(order) = &self.order
-        {
-            order.passed.notify_one();
-        }
-        Ok(passed)
     }
 
     fn policy(&self) -> OrderPolicy {

@@ -22,9 +22,9 @@ use crate::{
     },
     error::Error,
     inbox::{
-        Arrival, Counts, DeadLetter, Demand, Due, Holder, Inbox, Insertion, Lease, Order,
-        ReaderLease, Recovery, Retention, Row, Settlement, Status, UnitLost, failed,
-        record::{claimed, insertion, recovery},
+        Arrival, Counts, DeadLetter, Demand, Due, Holder, Inbox, Insertion, Lease, Recovery,
+        Retention, Row, Settlement, Status, UnitLost, failed,
+        record::{claimed, counts, insertion, recovery},
         sealed::Sealed,
     },
     outbox::{self, SqliteOutbox},
@@ -116,18 +116,11 @@ impl Inbox for SqliteInbox {
             .bind(limit)
             .bind(holder.name.clone())
             .bind(micros(holder.lease));
-        let rows = self
-            .rows(
-                &self.database.connections.writer,
-                "events could not be claimed",
-                statement,
-            )
-            .await?;
-        let rows = self.read(&rows, |row| {
+        let rows = self.written("events could not be claimed", statement, |row| {
             let due: i64 = row.try_get("due")?;
             Ok((due, from_micros(row.try_get("wait")?), record(row)?))
-        })?;
-        Ok(claimed(rows))
+        });
+        Ok(claimed(rows.await?))
     }
 
     async fn recover(&self, holder: &Holder) -> Result<Recovery, Error> {
@@ -139,14 +132,11 @@ impl Inbox for SqliteInbox {
             .bind(holder.name.clone())
             .bind(micros(holder.lease));
         let what = "a lapsed row could not be recovered";
-        let rows = self
-            .rows(&self.database.connections.writer, what, statement)
-            .await?;
-        let recovered = self.read(&rows, |row| {
+        let recovered = self.written(what, statement, |row| {
             let status: String = row.try_get("status")?;
             Ok((status, record(row)?))
-        })?;
-        Ok(recovery(recovered.into_iter().next()))
+        });
+        Ok(recovery(recovered.await?.into_iter().next()))
     }
 
     async fn extend(&self, holder: &Holder, leases: Vec<Lease>) -> Result<Vec<Lease>, Error> {
@@ -154,11 +144,8 @@ impl Inbox for SqliteInbox {
             .bind(self.batch(leases_json(&leases))?)
             .bind(holder.name.clone())
             .bind(micros(holder.lease));
-        let what = "leases could not be extended";
-        let rows = self
-            .rows(&self.database.connections.writer, what, statement)
-            .await?;
-        self.read(&rows, lease)
+        self.written("leases could not be extended", statement, lease)
+            .await
     }
 
     async fn release(&self, leases: Vec<Lease>, delay: Duration) -> Result<u64, Error> {
@@ -182,53 +169,7 @@ impl Inbox for SqliteInbox {
         }
         let settle = settle::settle(&self.database.statements.settle, holder, settlements);
         let statement = settle.map_err(|error| self.unwritten(error))?;
-        let what = "rows could not be settled";
-        let rows = self
-            .rows(&self.database.connections.writer, what, statement)
-            .await?;
-        self.read(&rows, lease)
-    }
-
-    fn in_order(&self, order: Order) -> Self {
-        Self {
-            order: Some(order),
-            ..self.clone()
-        }
-    }
-
-    async fn acquire_reading(
-        &self,
-        holder: &Holder,
-        streams: &[Arc<str>],
-    ) -> Result<Option<ReaderLease>, Error> {
-        self.take_reading(holder, streams).await
-    }
-
-    async fn extend_reading(&self, holder: &Holder, reader: &ReaderLease) -> Result<bool, Error> {
-        self.keep_reading(holder, reader).await
-    }
-
-    async fn release_reading(&self, holder: &Holder, reader: &ReaderLease) -> Result<(), Error> {
-        self.leave_reading(holder, reader).await
-    }
-
-    async fn insert_in_order(
-        &self,
-        holder: &Holder,
-        reader: &ReaderLease,
-        arrivals: Vec<Arrival>,
-    ) -> Result<Option<Insertion>, Error> {
-        self.store_in_order(holder, reader, arrivals).await
-    }
-
-    async fn pass_turns(&self, consumer: &str) -> Result<u64, Error> {
-        self.pass_overdue_turns(consumer).await
-    }
-
-    async fn leave_order(&self, consumer: &str) -> Result<u64, Error> {
-        let leave = &self.database.statements.turn.leave;
-        let statement = statement(leave).bind(consumer.to_owned());
-        self.change("waiting events could not be made due", statement)
+        self.written("rows could not be settled", statement, lease)
             .await
     }
 
@@ -247,22 +188,13 @@ impl Inbox for SqliteInbox {
         let statement = statement(&self.database.statements.backlog)
             .bind(consumer.to_owned())
             .bind(limit);
-        let what = "due rows could not be counted";
-        let rows = self
-            .rows(&self.database.connections.reader, what, statement)
-            .await?;
-        let counts: Vec<i64> = self.read(&rows, |row| row.try_get(0))?;
-        Ok(counts.first().map_or(0, |count| count.unsigned_abs()))
+        self.count("due rows could not be counted", statement).await
     }
 
     async fn count_stored(&self, ids: &[Uuid]) -> Result<u64, Error> {
         let statement = statement(&self.database.statements.stored).bind(self.batch(json(ids))?);
-        let what = "stored rows could not be counted";
-        let rows = self
-            .rows(&self.database.connections.reader, what, statement)
-            .await?;
-        let counts: Vec<i64> = self.read(&rows, |row| row.try_get(0))?;
-        Ok(counts.first().map_or(0, |count| count.unsigned_abs()))
+        self.count("stored rows could not be counted", statement)
+            .await
     }
 
     async fn next_due(&self, consumer: &str) -> Result<Option<Duration>, Error> {
@@ -301,22 +233,7 @@ impl Inbox for SqliteInbox {
     async fn counts(&self, consumer: &str) -> Result<Counts, Error> {
         let statement = statement(&self.database.statements.counts).bind(consumer.to_owned());
         let what = "rows could not be counted";
-        let rows = self
-            .rows(&self.database.connections.reader, what, statement)
-            .await?;
-        let counts = self.read(&rows, |row| {
-            let count = |index| {
-                let count: i64 = row.try_get(index)?;
-                Ok::<_, sqlx::Error>(u64::try_from(count).unwrap_or(0))
-            };
-            Ok(Counts {
-                pending: count(0)?,
-                processing: count(1)?,
-                processed: count(2)?,
-                failed: count(3)?,
-                dead_letter: count(4)?,
-            })
-        })?;
+        let counts = self.seen(what, statement, counts).await?;
         Ok(counts.into_iter().next().unwrap_or_default())
     }
 
@@ -324,14 +241,11 @@ impl Inbox for SqliteInbox {
         let statement = statement(&self.database.statements.dead_letters)
             .bind(consumer.to_owned())
             .bind(limit);
-        let what = "dead letters could not be listed";
-        let rows = self
-            .rows(&self.database.connections.reader, what, statement)
-            .await?;
-        self.read(&rows, |row| {
+        self.seen("dead letters could not be listed", statement, |row| {
             let died_at = time(row.try_get("died_at")?)?;
             Ok(record(row)?.into_dead_letter(row.try_get("error_message")?, died_at))
         })
+        .await
     }
 
     async fn requeue(&self, consumer: &str, ids: &[Uuid]) -> Result<u64, Error> {

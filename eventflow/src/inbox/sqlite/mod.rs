@@ -30,6 +30,7 @@ use crate::{
     database::{
         columns::from_micros,
         identifier::Identifier,
+        numbers::Numbers as _,
         sql::Sql,
         sqlite::{lease::Leases, place::Connections},
         task::uncut,
@@ -110,22 +111,50 @@ impl SqliteInbox {
         &self.database.connections.writer
     }
 
-    /// Runs one statement and gives its rows.
-    async fn rows(
+    /// Runs one statement that writes, and reads the rows that it answers.
+    async fn written<T>(
+        &self,
+        what: &'static str,
+        statement: Statement,
+        read: impl Fn(&SqliteRow) -> Result<T, sqlx::Error>,
+    ) -> Result<Vec<T>, Error> {
+        let writer = &self.database.connections.writer;
+        self.rows(writer, what, statement, read).await
+    }
+
+    /// Runs one statement that writes nothing, and reads its rows.
+    async fn seen<T>(
+        &self,
+        what: &'static str,
+        statement: Statement,
+        read: impl Fn(&SqliteRow) -> Result<T, sqlx::Error>,
+    ) -> Result<Vec<T>, Error> {
+        let reader = &self.database.connections.reader;
+        self.rows(reader, what, statement, read).await
+    }
+
+    async fn rows<T>(
         &self,
         pool: &SqlitePool,
         what: &'static str,
         statement: Statement,
-    ) -> Result<Vec<SqliteRow>, Error> {
-        let pool = pool.clone();
-        let table = self.database.table.clone();
-        uncut(async move {
-            statement
-                .fetch_all(&pool)
-                .await
-                .map_err(|error| failed(format!("{what} in {table}"), error))
+        read: impl Fn(&SqliteRow) -> Result<T, sqlx::Error>,
+    ) -> Result<Vec<T>, Error> {
+        let (pool, table) = (pool.clone(), self.database.table.clone());
+        let rows = uncut(async move {
+            let rows = statement.fetch_all(&pool).await;
+            rows.map_err(|error| failed(format!("{what} in {table}"), error))
         })
-        .await
+        .await?;
+        let table = &self.database.table;
+        let read: Result<_, _> = rows.iter().map(read).collect();
+        read.map_err(|error| failed(format!("a row of {table} cannot be read"), error))
+    }
+
+    /// Runs one statement that counts rows.
+    async fn count(&self, what: &'static str, statement: Statement) -> Result<u64, Error> {
+        let counts = self.seen(what, statement, |row| row.count(0)).await?;
+        Ok(counts.into_iter().sum())
     }
 
     /// Asks how long until something is to happen to a consumer's rows.
@@ -136,10 +165,7 @@ impl SqliteInbox {
         consumer: &str,
     ) -> Result<Option<Duration>, Error> {
         let statement = statement(sql).bind(consumer.to_owned());
-        let rows = self
-            .rows(&self.database.connections.reader, what, statement)
-            .await?;
-        let waits = self.read(&rows, |row| row.try_get(0))?;
+        let waits = self.seen(what, statement, |row| row.try_get(0)).await?;
         Ok(waits.first().copied().map(from_micros))
     }
 
@@ -170,21 +196,6 @@ impl SqliteInbox {
             settled.map_err(|error| failed(format!("rows could not be settled in {table}"), error))
         })
         .await
-    }
-
-    /// Reads rows that one statement gave.
-    fn read<T>(
-        &self,
-        rows: &[SqliteRow],
-        read: impl Fn(&SqliteRow) -> Result<T, sqlx::Error>,
-    ) -> Result<Vec<T>, Error> {
-        rows.iter()
-            .map(read)
-            .collect::<Result<_, _>>()
-            .map_err(|error| {
-                let table = &self.database.table;
-                failed(format!("a row of {table} cannot be read"), error)
-            })
     }
 
     /// Writes a batch for one statement.

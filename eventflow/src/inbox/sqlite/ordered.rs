@@ -15,8 +15,8 @@ use crate::{
     error::Error,
     fail_point,
     inbox::{
-        Arrival, Holder, Insertion, Lease, Order, OrderPolicy, ReaderLease, Recovery, Settlement,
-        failed, name_too_long, record::recovery,
+        Arrival, Holder, Insertion, Lease, Order, OrderPolicy, OrderedInbox, ReaderLease, Recovery,
+        Settlement, failed, name_too_long, record::recovery,
     },
 };
 
@@ -37,8 +37,15 @@ impl Database {
     }
 }
 
-impl SqliteInbox {
-    pub(super) async fn take_reading(
+impl OrderedInbox for SqliteInbox {
+    fn in_order(&self, order: Order) -> Self {
+        Self {
+            order: Some(order),
+            ..self.clone()
+        }
+    }
+
+    async fn acquire_reading(
         &self,
         holder: &Holder,
         streams: &[Arc<str>],
@@ -60,11 +67,7 @@ impl SqliteInbox {
         .await
     }
 
-    pub(super) async fn keep_reading(
-        &self,
-        holder: &Holder,
-        reader: &ReaderLease,
-    ) -> Result<bool, Error> {
+    async fn extend_reading(&self, holder: &Holder, reader: &ReaderLease) -> Result<bool, Error> {
         let (database, holder) = (Arc::clone(&self.database), holder.clone());
         let reader = reader.clone();
         uncut(async move {
@@ -80,11 +83,7 @@ impl SqliteInbox {
         .await
     }
 
-    pub(super) async fn leave_reading(
-        &self,
-        holder: &Holder,
-        reader: &ReaderLease,
-    ) -> Result<(), Error> {
+    async fn release_reading(&self, holder: &Holder, reader: &ReaderLease) -> Result<(), Error> {
         let (database, holder) = (Arc::clone(&self.database), holder.clone());
         let reader = reader.clone();
         uncut(async move {
@@ -99,7 +98,7 @@ impl SqliteInbox {
         .await
     }
 
-    pub(super) async fn store_in_order(
+    async fn insert_in_order(
         &self,
         holder: &Holder,
         reader: &ReaderLease,
@@ -124,6 +123,54 @@ impl SqliteInbox {
         .await
     }
 
+    async fn pass_turns(&self, consumer: &str) -> Result<u64, Error> {
+        let policy = self.policy();
+        let (database, consumer) = (Arc::clone(&self.database), consumer.to_owned());
+        let passed = uncut(async move {
+            let (mut after, mut passed) = (None, 0);
+            loop {
+                let what = "waiting events could not be given their turn";
+                // Commits together: turns, looked for while nobody else passes them on.
+                let passing = database.together(what, async |connection| {
+                    let statements = &database.statements;
+                    let (aggregates, overdue) =
+                        turn::overdue(connection, statements, &consumer, after).await?;
+                    let all_parked = policy != OrderPolicy::Park
+                        || turn::park_of_aggregates(connection, statements, &consumer, &aggregates)
+                            .await?;
+                    let passed =
+                        turn::pass_of_aggregates(connection, statements, &consumer, &overdue);
+                    Ok((aggregates.last().copied(), passed.await?, all_parked))
+                });
+                let (last, by_now, all_parked) = passing.await?;
+                passed += by_now;
+                if !all_parked {
+                    continue;
+                }
+                if last.is_none() {
+                    return Ok::<u64, Error>(passed);
+                }
+                after = last;
+            }
+        })
+        .await?;
+        if passed > 0
+            && let Some(order) = &self.order
+        {
+            order.passed.notify_one();
+        }
+        Ok(passed)
+    }
+
+    async fn leave_order(&self, consumer: &str) -> Result<u64, Error> {
+        let leave = &self.database.statements.turn.leave;
+        let statement = statement(leave).bind(consumer.to_owned());
+        self.change("waiting events could not be made due", statement)
+            .await
+    }
+}
+
+impl SqliteInbox {
     pub(super) async fn settle_in_order(
         &self,
         holder: &Holder,
@@ -227,45 +274,6 @@ impl SqliteInbox {
             Ok(u64::try_from(changed).unwrap_or(u64::MAX))
         })
         .await
-    }
-
-    pub(super) async fn pass_overdue_turns(&self, consumer: &str) -> Result<u64, Error> {
-        let policy = self.policy();
-        let (database, consumer) = (Arc::clone(&self.database), consumer.to_owned());
-        let passed = uncut(async move {
-            let (mut after, mut passed) = (None, 0);
-            loop {
-                let what = "waiting events could not be given their turn";
-                // Commits together: turns, looked for while nobody else passes them on.
-                let passing = database.together(what, async |connection| {
-                    let statements = &database.statements;
-                    let (aggregates, overdue) =
-                        turn::overdue(connection, statements, &consumer, after).await?;
-                    let all_parked = policy != OrderPolicy::Park
-                        || turn::park_of_aggregates(connection, statements, &consumer, &aggregates)
-                            .await?;
-                    let passed =
-                        turn::pass_of_aggregates(connection, statements, &consumer, &overdue);
-                    Ok((aggregates.last().copied(), passed.await?, all_parked))
-                });
-                let (last, by_now, all_parked) = passing.await?;
-                passed += by_now;
-                if !all_parked {
-                    continue;
-                }
-                if last.is_none() {
-                    return Ok::<u64, Error>(passed);
-                }
-                after = last;
-            }
-        })
-        .await?;
-        if passed > 0
-            && let Some(order) = &self.order
-        {
-            order.passed.notify_one();
-        }
-        Ok(passed)
     }
 
     fn policy(&self) -> OrderPolicy {

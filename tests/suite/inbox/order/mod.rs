@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use eventflow::{
     Envelope,
-    inbox::{Admission, Arrival, Due, Inbox, Lease, Order, OrderPolicy, Status},
+    inbox::{Admission, Arrival, Due, Inbox, Lease, Order, OrderPolicy, OrderedInbox as _, Status},
     prelude::*,
 };
 use tokio::sync::Notify;

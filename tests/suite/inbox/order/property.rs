@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use eventflow::{
-    inbox::{Admission, Due, Inbox, Lease, OrderPolicy, ReaderLease, Status},
+    inbox::{Admission, Due, Inbox, Lease, OrderPolicy, OrderedInbox as _, ReaderLease, Status},
     prelude::*,
 };
 use proptest::{
