@@ -17,6 +17,7 @@ pub mod chain;
 mod eventually;
 pub mod gate;
 pub mod proxy;
+pub mod reads;
 pub mod running;
 pub mod shop;
 pub mod site;

@@ -7,8 +7,9 @@ use eventflow::{
     inbox::{Due, OrderedInbox as _, Recovery, Retention},
     prelude::*,
 };
+use eventflow_tests::reads::rows_read;
 use serde_json::value::RawValue;
-use sqlx::{AssertSqlSafe, PgPool, postgres::PgPoolOptions};
+use sqlx::{PgPool, postgres::PgPoolOptions};
 
 use super::{
     CONSUMER, arrival,
@@ -98,17 +99,7 @@ impl Counted {
 
     /// How many rows of the table the connection's statements have looked at.
     pub(super) async fn read(&self) -> i64 {
-        // A session tells the others what it has read only now and then.
-        for sql in [
-            "SELECT pg_stat_force_next_flush()",
-            "SELECT pg_stat_clear_snapshot()",
-        ] {
-            sqlx::query(sql).execute(&self.pool).await.unwrap();
-        }
-        let read = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables
-            WHERE relname = 'event_inbox'";
-        let read = sqlx::query_scalar(AssertSqlSafe(read));
-        read.fetch_one(&self.pool).await.unwrap()
+        rows_read(&self.pool, "event_inbox").await
     }
 
     /// Makes one row different from the crowd.

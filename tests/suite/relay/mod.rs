@@ -8,6 +8,7 @@ mod killed;
 mod leases;
 mod names;
 mod outages;
+mod plans;
 mod publishing;
 mod refusals;
 mod table;
