@@ -2,18 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, Row as _};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{
-    PgInbox, PgUnit, Settings, batch, check, connection, migrate,
-    row::{entered, lease, record, settled},
-    statement,
-};
+use super::{PgInbox, PgUnit, Settings, batch, check, connection, migrate, row, statement};
 use crate::{
     database::{
-        columns::{from_micros, micros},
+        columns::micros,
         identifier::Identifier,
         postgres::{place::Connected, table::Table},
         task::uncut,
@@ -22,9 +17,7 @@ use crate::{
     fail_point,
     inbox::{
         Arrival, Counts, DeadLetter, Demand, Due, Holder, Inbox, Insertion, Lease, Recovery,
-        Retention, Row, Settlement, Status, UnitLost, failed,
-        record::{claimed, counts, insertion, recovery},
-        sealed::Sealed,
+        Retention, Row, Settlement, Status, UnitLost, failed, record, sealed::Sealed,
     },
     outbox::{self, PgOutbox},
 };
@@ -143,8 +136,8 @@ impl Inbox for PgInbox {
             })
         })
         .await?;
-        let entered = entered(&rows).map_err(|error| self.unreadable(error))?;
-        Ok(insertion(arrivals, entered))
+        let entered = row::entered(&rows).map_err(|error| self.unreadable(error))?;
+        Ok(record::insertion(arrivals, entered))
     }
 
     async fn claim(&self, holder: &Holder, due: Due, limit: u32) -> Result<Vec<Row>, Error> {
@@ -158,11 +151,9 @@ impl Inbox for PgInbox {
             .bind(i64::from(limit))
             .bind(holder.name.clone())
             .bind(micros(holder.lease));
-        let rows = self.rows("events could not be claimed", statement, |row| {
-            let due: DateTime<Utc> = row.try_get("due")?;
-            Ok((due, from_micros(row.try_get("wait")?), record(row)?))
-        });
-        Ok(claimed(rows.await?))
+        let what = "events could not be claimed";
+        let rows = self.rows(what, statement, row::claimed).await?;
+        Ok(record::claimed(rows))
     }
 
     async fn recover(&self, holder: &Holder) -> Result<Recovery, Error> {
@@ -174,11 +165,8 @@ impl Inbox for PgInbox {
             .bind(holder.name.clone())
             .bind(micros(holder.lease));
         let what = "a lapsed row could not be recovered";
-        let recovered = self.rows(what, statement, |row| {
-            let status: String = row.try_get("status")?;
-            Ok((status, record(row)?))
-        });
-        Ok(recovery(recovered.await?.into_iter().next()))
+        let rows = self.rows(what, statement, row::recovered).await?;
+        Ok(record::recovery(rows.into_iter().next()))
     }
 
     async fn extend(&self, holder: &Holder, leases: Vec<Lease>) -> Result<Vec<Lease>, Error> {
@@ -186,7 +174,7 @@ impl Inbox for PgInbox {
             .batch(&self.settings.statements.extend, batch::leases(&leases))?
             .bind(holder.name.clone())
             .bind(micros(holder.lease));
-        self.rows("leases could not be extended", statement, lease)
+        self.rows("leases could not be extended", statement, row::lease)
             .await
     }
 
@@ -210,7 +198,7 @@ impl Inbox for PgInbox {
         let (sql, parameters) = batch::settling(statements, None, settlements, holder);
         let statement = self.batch(sql, parameters)?;
         let rows = self.fetch("rows could not be settled", statement).await?;
-        settled(&rows).map_err(|error| self.unreadable(error))
+        row::settled(&rows).map_err(|error| self.unreadable(error))
     }
 
     async fn begin(&self) -> Result<PgUnit, UnitLost> {
@@ -265,7 +253,7 @@ impl Inbox for PgInbox {
     async fn counts(&self, consumer: &str) -> Result<Counts, Error> {
         let statement = statement(&self.settings.statements.counts).bind(consumer.to_owned());
         let what = "rows could not be counted";
-        let counts = self.rows(what, statement, counts).await?;
+        let counts = self.rows(what, statement, record::counts).await?;
         Ok(counts.into_iter().next().unwrap_or_default())
     }
 
@@ -273,11 +261,8 @@ impl Inbox for PgInbox {
         let statement = statement(&self.settings.statements.dead_letters)
             .bind(consumer.to_owned())
             .bind(i64::from(limit));
-        self.rows("dead letters could not be listed", statement, |row| {
-            let died_at: DateTime<Utc> = row.try_get("died_at")?;
-            Ok(record(row)?.into_dead_letter(row.try_get("error_message")?, died_at))
-        })
-        .await
+        let what = "dead letters could not be listed";
+        self.rows(what, statement, row::dead_letter).await
     }
 
     async fn requeue(&self, consumer: &str, ids: &[Uuid]) -> Result<u64, Error> {

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{
     PgInbox, batch,
-    row::{record, settled},
+    row::{recovered, settled},
     statement, turn,
 };
 use crate::{
@@ -244,7 +244,7 @@ impl PgInbox {
                 let Some(row) = recover.fetch_optional(&mut *connection).await? else {
                     return Ok((Recovery::None, false));
                 };
-                let (status, record) = (row.try_get("status")?, record(&row)?);
+                let (status, record) = recovered(&row)?;
                 let id = record.id;
                 let recovered = recovery(Some((status, record)));
                 if !matches!(recovered, Recovery::DeadLetter(_)) {

@@ -1,11 +1,15 @@
 //! Rows as Postgres gives them, and what its JSONB refuses.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
+use chrono::{DateTime, Utc};
 use sqlx::{Decode, Postgres, Row as _, Type, postgres::PgRow};
 use uuid::Uuid;
 
-use crate::inbox::{Lease, record::Record};
+use crate::{
+    database::columns::from_micros,
+    inbox::{DeadLetter, Lease, record::Record},
+};
 
 /// Reads the columns that make an event and its claim.
 pub(super) fn record(row: &PgRow) -> Result<Record, sqlx::Error> {
@@ -25,6 +29,23 @@ pub(super) fn record(row: &PgRow) -> Result<Record, sqlx::Error> {
         retry_count: row.try_get(12)?,
         max_retries: row.try_get(13)?,
     })
+}
+
+/// Reads a row that was claimed: with when it is due, and how long until then.
+pub(super) fn claimed(row: &PgRow) -> Result<(DateTime<Utc>, Duration, Record), sqlx::Error> {
+    let wait = from_micros(row.try_get("wait")?);
+    Ok((row.try_get("due")?, wait, record(row)?))
+}
+
+/// Reads a row that was recovered: with its next state.
+pub(super) fn recovered(row: &PgRow) -> Result<(String, Record), sqlx::Error> {
+    Ok((row.try_get("status")?, record(row)?))
+}
+
+/// Reads a dead letter.
+pub(super) fn dead_letter(row: &PgRow) -> Result<DeadLetter, sqlx::Error> {
+    let died_at = row.try_get("died_at")?;
+    Ok(record(row)?.into_dead_letter(row.try_get("error_message")?, died_at))
 }
 
 /// Reads the ids and payloads of the rows that have entered.

@@ -3,8 +3,9 @@
 //! Two locks of a consumer keep those apart who change the order. Who settles an event and passes its
 //! turn on has the lock together with others of its kind; who adds an event, or gives one a turn
 //! again, has it alone. Each takes it before the statement that looks at the aggregates, which then
-//! sees what was committed before. Those who have it alone wait for no row of theirs, so that nobody
-//! waits in a circle. A process that stands still while it has the lock loses it after [`IDLE`].
+//! sees what was committed before. Who has the lock waits only for rows that wait for their turn, are
+//! parked, or are dead letters by now, and who waits for it has locked none of these: nobody waits in a
+//! circle. A process that stands still while it has the lock loses it after [`IDLE`].
 
 use std::collections::{HashMap, HashSet};
 
@@ -151,7 +152,8 @@ const TURNS: &str = "
 const PASS: &str = "
     WITH aggregate AS MATERIALIZED ({aggregates}), next AS MATERIALIZED ({turns})
     UPDATE {table} AS inbox SET next_retry_at = NULL
-    FROM next WHERE inbox.id = next.id AND inbox.next_retry_at = {turn}";
+    FROM next WHERE inbox.id = next.id AND inbox.next_retry_at = {turn}
+        AND {status} IN ('pending', 'failed')";
 
 /// `$1` consumer, `$2` the aggregates.
 const OVERDUE: &str = "WITH aggregate AS MATERIALIZED ({aggregates})

@@ -2,30 +2,19 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sqlx::{Row as _, SqliteConnection};
+use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use super::{
-    Database, SqliteInbox, SqliteUnit,
-    batch::leases_json,
-    insert::Insert,
-    migrate,
-    row::{lease, record},
-    settle, statement, unit,
+    Database, SqliteInbox, SqliteUnit, batch::leases_json, insert::Insert, migrate, row, settle,
+    statement, unit,
 };
 use crate::{
-    database::{
-        columns::{from_micros, micros},
-        identifier::Identifier,
-        sqlite::values::{json, time},
-        task::uncut,
-    },
+    database::{columns::micros, identifier::Identifier, sqlite::values::json, task::uncut},
     error::Error,
     inbox::{
         Arrival, Counts, DeadLetter, Demand, Due, Holder, Inbox, Insertion, Lease, Recovery,
-        Retention, Row, Settlement, Status, UnitLost, failed,
-        record::{claimed, counts, insertion, recovery},
-        sealed::Sealed,
+        Retention, Row, Settlement, Status, UnitLost, failed, record, sealed::Sealed,
     },
     outbox::{self, SqliteOutbox},
 };
@@ -99,7 +88,7 @@ impl Inbox for SqliteInbox {
             insert
                 .alone(&mut connection, &arrivals)
                 .await
-                .map(|entered| insertion(arrivals, entered))
+                .map(|entered| record::insertion(arrivals, entered))
                 .map_err(|error| failed(format!("events could not be stored in {table}"), error))
         })
         .await
@@ -116,11 +105,9 @@ impl Inbox for SqliteInbox {
             .bind(limit)
             .bind(holder.name.clone())
             .bind(micros(holder.lease));
-        let rows = self.written("events could not be claimed", statement, |row| {
-            let due: i64 = row.try_get("due")?;
-            Ok((due, from_micros(row.try_get("wait")?), record(row)?))
-        });
-        Ok(claimed(rows.await?))
+        let what = "events could not be claimed";
+        let rows = self.written(what, statement, row::claimed).await?;
+        Ok(record::claimed(rows))
     }
 
     async fn recover(&self, holder: &Holder) -> Result<Recovery, Error> {
@@ -132,11 +119,8 @@ impl Inbox for SqliteInbox {
             .bind(holder.name.clone())
             .bind(micros(holder.lease));
         let what = "a lapsed row could not be recovered";
-        let recovered = self.written(what, statement, |row| {
-            let status: String = row.try_get("status")?;
-            Ok((status, record(row)?))
-        });
-        Ok(recovery(recovered.await?.into_iter().next()))
+        let rows = self.written(what, statement, row::recovered).await?;
+        Ok(record::recovery(rows.into_iter().next()))
     }
 
     async fn extend(&self, holder: &Holder, leases: Vec<Lease>) -> Result<Vec<Lease>, Error> {
@@ -144,7 +128,7 @@ impl Inbox for SqliteInbox {
             .bind(self.batch(leases_json(&leases))?)
             .bind(holder.name.clone())
             .bind(micros(holder.lease));
-        self.written("leases could not be extended", statement, lease)
+        self.written("leases could not be extended", statement, row::lease)
             .await
     }
 
@@ -169,7 +153,7 @@ impl Inbox for SqliteInbox {
         }
         let settle = settle::settle(&self.database.statements.settle, holder, settlements);
         let statement = settle.map_err(|error| self.unwritten(error))?;
-        self.written("rows could not be settled", statement, lease)
+        self.written("rows could not be settled", statement, row::lease)
             .await
     }
 
@@ -233,7 +217,7 @@ impl Inbox for SqliteInbox {
     async fn counts(&self, consumer: &str) -> Result<Counts, Error> {
         let statement = statement(&self.database.statements.counts).bind(consumer.to_owned());
         let what = "rows could not be counted";
-        let counts = self.seen(what, statement, counts).await?;
+        let counts = self.seen(what, statement, record::counts).await?;
         Ok(counts.into_iter().next().unwrap_or_default())
     }
 
@@ -241,11 +225,8 @@ impl Inbox for SqliteInbox {
         let statement = statement(&self.database.statements.dead_letters)
             .bind(consumer.to_owned())
             .bind(limit);
-        self.seen("dead letters could not be listed", statement, |row| {
-            let died_at = time(row.try_get("died_at")?)?;
-            Ok(record(row)?.into_dead_letter(row.try_get("error_message")?, died_at))
-        })
-        .await
+        let what = "dead letters could not be listed";
+        self.seen(what, statement, row::dead_letter).await
     }
 
     async fn requeue(&self, consumer: &str, ids: &[Uuid]) -> Result<u64, Error> {

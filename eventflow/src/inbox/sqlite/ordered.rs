@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{
     Database, SqliteInbox, Statement,
-    row::{lease, record},
+    row::{lease, recovered},
     settle, statement, turn,
 };
 use crate::{
@@ -223,7 +223,7 @@ impl SqliteInbox {
                 let Some(row) = recover.fetch_optional(&mut *connection).await? else {
                     return Ok((Recovery::None, false));
                 };
-                let (status, record) = (row.try_get("status")?, record(&row)?);
+                let (status, record) = recovered(&row)?;
                 let dead = [record.id];
                 let recovered = recovery(Some((status, record)));
                 if !matches!(recovered, Recovery::DeadLetter(_)) {
