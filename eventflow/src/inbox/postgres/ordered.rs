@@ -12,7 +12,6 @@ use super::{
 };
 use crate::{
     database::{
-        columns::micros,
         postgres::{
             connection::{BEGIN_READ_COMMITTED, run_together},
             parameters::Statement,
@@ -227,16 +226,8 @@ impl PgInbox {
         &self,
         holder: &Holder,
         order: Order,
+        recover: Statement,
     ) -> Result<Recovery, Error> {
-        let statements = &self.settings.statements;
-        let sql = match order.policy {
-            OrderPolicy::Skip => &statements.recover_to_skip,
-            OrderPolicy::Block | OrderPolicy::Park => &statements.recover,
-        };
-        let recover = statement(sql)
-            .bind(holder.consumer.clone())
-            .bind(holder.name.clone())
-            .bind(micros(holder.lease));
         let (pool, settings, holder) = self.shared(holder);
         uncut(async move {
             // Commits together: the row's next state, and the turn that a dead letter passes on.

@@ -8,6 +8,7 @@ use super::turn::{IDLE, TURN, TurnStatements};
 use crate::{
     database::{postgres::table::Table, sql::Sql},
     envelope::wire::MALFORMED,
+    inbox::OrderPolicy,
 };
 
 /// What [`record`](super::row::record) reads.
@@ -138,6 +139,14 @@ impl Statements {
             dead_letters: sql(DEAD_LETTERS),
             requeue: sql(REQUEUE),
             discard: sql(DISCARD),
+        }
+    }
+
+    /// The statement that recovers a row, by what its death means for those behind it.
+    pub(super) fn recover_by(&self, policy: Option<OrderPolicy>) -> &Sql {
+        match policy {
+            Some(OrderPolicy::Skip) => &self.recover_to_skip,
+            None | Some(OrderPolicy::Block | OrderPolicy::Park) => &self.recover,
         }
     }
 }

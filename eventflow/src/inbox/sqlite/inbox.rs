@@ -111,13 +111,14 @@ impl Inbox for SqliteInbox {
     }
 
     async fn recover(&self, holder: &Holder) -> Result<Recovery, Error> {
-        if let Some(order) = self.order.clone() {
-            return self.recover_in_order(holder, order).await;
-        }
-        let statement = statement(&self.database.statements.recover)
+        let policy = self.order.as_ref().map(|order| order.policy);
+        let statement = statement(self.database.statements.recover_by(policy))
             .bind(holder.consumer.clone())
             .bind(holder.name.clone())
             .bind(micros(holder.lease));
+        if let Some(order) = self.order.clone() {
+            return self.recover_in_order(holder, order, statement).await;
+        }
         let what = "a lapsed row could not be recovered";
         let rows = self.written(what, statement, row::recovered).await?;
         Ok(record::recovery(rows.into_iter().next()))

@@ -11,7 +11,7 @@ use super::{
     settle, statement, turn,
 };
 use crate::{
-    database::{columns::micros, sqlite::values::uuid, task::uncut},
+    database::{sqlite::values::uuid, task::uncut},
     error::Error,
     fail_point,
     inbox::{
@@ -205,16 +205,8 @@ impl SqliteInbox {
         &self,
         holder: &Holder,
         order: Order,
+        recover: Statement,
     ) -> Result<Recovery, Error> {
-        let statements = &self.database.statements;
-        let sql = match order.policy {
-            OrderPolicy::Skip => &statements.recover_to_skip,
-            OrderPolicy::Block | OrderPolicy::Park => &statements.recover,
-        };
-        let recover = statement(sql)
-            .bind(holder.consumer.clone())
-            .bind(holder.name.clone())
-            .bind(micros(holder.lease));
         let (database, consumer) = (Arc::clone(&self.database), holder.consumer.clone());
         uncut(async move {
             let what = "a lapsed row could not be recovered";

@@ -119,6 +119,14 @@ impl Statements {
         }
     }
 
+    /// The statement that recovers a row, by what its death means for those behind it.
+    pub(super) fn recover_by(&self, policy: Option<OrderPolicy>) -> &Sql {
+        match policy {
+            Some(OrderPolicy::Skip) => &self.recover_to_skip,
+            None | Some(OrderPolicy::Block | OrderPolicy::Park) => &self.recover,
+        }
+    }
+
     /// The statement that settles rows of any next state.
     pub(super) fn settle_by(&self, policy: Option<OrderPolicy>) -> &Sql {
         match policy {
