@@ -10,7 +10,7 @@ use eventflow_tests::{
     work::{End, WorkRequested, create_effects},
     worker::{InboxAt, Signal, Worker, WorkerConfig},
 };
-use sqlx::{Executor as _, PgPool};
+use sqlx::{Connection as _, Executor as _, PgConnection, PgPool};
 
 /// No disturbance takes as long as this to be over.
 const DEADLINE: Duration = Duration::from_mins(1);
@@ -144,6 +144,52 @@ async fn order_is_kept_while_workers_are_killed_and_stopped() {
     for (aggregate, numbers) in done {
         assert_eq!(numbers, (0..EVENTS).collect::<Vec<_>>(), "{aggregate}");
     }
+}
+
+/// It has told the server that it goes on reading, and has not committed that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_stands_still_within_a_transaction_does_not_keep_its_right() {
+    // Below the time for which a handler's transaction may stand still.
+    const SOON: Duration = Duration::from_secs(20);
+    const STAND_STILL: &str = "
+        CREATE FUNCTION stand_still() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN PERFORM pg_advisory_xact_lock_shared(4711); RETURN NULL; END $$;
+        CREATE TRIGGER stand_still AFTER UPDATE ON event_inbox_leases EXECUTE FUNCTION stand_still();
+        SELECT pg_advisory_lock(4711)";
+    const STANDING: &str = "
+        SELECT count(*) FROM pg_locks JOIN pg_database ON database = oid
+        WHERE NOT granted AND locktype = 'advisory' AND datname = current_database()";
+
+    let (redis, database) = (RedisServer::start().await, Database::create().await);
+    let inbox = PgInbox::connect(database.url()).await.unwrap();
+    inbox.migrate().await.unwrap();
+    let beside = PgPool::connect(database.url()).await.unwrap();
+    create_effects(&beside).await;
+    let at = InboxAt::Postgres(database.url().to_owned());
+    let config = WorkerConfig {
+        ordered: true,
+        ..WorkerConfig::new(redis.url(), at)
+    };
+    let mut first = Worker::start(&config);
+    first.logs_say("this process reads").await;
+
+    let mut gate = PgConnection::connect(database.url()).await.unwrap();
+    gate.execute(STAND_STILL).await.unwrap();
+    eventually(DEADLINE, async || {
+        let standing = sqlx::query_scalar::<_, i64>(STANDING);
+        standing.fetch_one(&beside).await.unwrap() == 1
+    })
+    .await;
+    first.signal(Signal::STOP);
+    eventually(DEADLINE, async || first.is_paused()).await;
+    gate.close().await.unwrap();
+
+    let mut second = Worker::start(&config);
+    eventually(SOON, async || reads_since(&second).is_some()).await;
+
+    first.signal(Signal::CONT);
+    first.stop().await;
+    second.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -18,15 +18,21 @@ pub(crate) async fn run<T>(
     statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
 ) -> Result<T, sqlx::Error> {
     if is_users {
-        return run_together(pool, "BEGIN", patience, statement).await;
+        return run_together(pool, BEGIN, patience, statement).await;
     }
     let mut connection = pool.acquire().await?;
     let answer = answered(patience, statement(&mut connection)).await;
     keep_or_close(connection, answer)
 }
 
-/// Begins a transaction whose statements see what was committed before each of them.
-pub(crate) const BEGIN_READ_COMMITTED: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+/// Begins a transaction of one statement. Others wait for what it has locked, so the server ends it when
+/// its process stands still.
+const BEGIN: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '5s'";
+
+/// As [`BEGIN`], for statements that each see what was committed before them.
+pub(crate) const BEGIN_READ_COMMITTED: &str = "
+    BEGIN ISOLATION LEVEL READ COMMITTED;
+    SET LOCAL idle_in_transaction_session_timeout = '5s'";
 
 /// As [`run`], for statements that commit together.
 pub(crate) async fn run_together<T>(
