@@ -36,6 +36,7 @@ mod maintenance;
 mod optimism;
 mod outage;
 mod outcome;
+mod pace;
 mod parked;
 mod queue;
 mod reader;

@@ -7,6 +7,7 @@ use std::{
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+use super::pace::Pace;
 use crate::{inbox::Row, stream::Batch};
 
 /// How many batches may wait: one that is being stored, one that is being claimed, and one that keeps
@@ -30,6 +31,7 @@ pub(super) struct Queue {
     sharing: usize,
     /// How many rows a worker takes at once, at most.
     most: usize,
+    pub(super) pace: Pace,
 }
 
 #[derive(Default)]
@@ -49,13 +51,14 @@ impl Queue {
             room: Arc::new(Semaphore::new(batch_size * BATCHES)),
             sharing,
             most: batch_size,
+            pace: Pace::default(),
         }
     }
 
     /// Takes a worker's share of what waits, and waits for it; `None` once nobody feeds the queue.
     ///
     /// A share leaves something for the other workers, so that slow handlers run side by side; where
-    /// their units would wait for each other, it is a batch.
+    /// their units would wait for each other, and where handlers are quick, it is a batch.
     pub(super) async fn take(&self) -> Option<Work> {
         loop {
             let filled = self.filled.notified();
@@ -87,7 +90,8 @@ impl Queue {
             return None;
         }
         waiting.batch_is_next = true;
-        let share = waiting.rows.len().div_ceil(self.sharing).min(self.most);
+        let share = self.pace.share(waiting.rows.len(), self.sharing);
+        let share = share.min(self.most);
         let rows: Vec<Row> = waiting.rows.drain(..share).collect();
         self.room.add_permits(rows.len());
         Some(Work::Rows(rows))

@@ -1,6 +1,6 @@
 //! Workers: take work from the queue and run it as its routes say.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use uuid::Uuid;
 
@@ -28,7 +28,11 @@ where
 {
     while let Some(work) = queue.take().await {
         match work {
-            Work::Rows(rows) => run(&engine, rows).await,
+            Work::Rows(rows) => {
+                let (number, began) = (rows.len(), Instant::now());
+                run(&engine, rows).await;
+                queue.pace.note(number, began.elapsed());
+            }
             Work::Fresh(batch) => drop(run_fresh(&engine, batch).await),
         }
     }
