@@ -77,9 +77,9 @@ impl Lanes {
             done,
         };
         let (engine, feeder) = (Arc::clone(engine), feeder.clone());
-        self.running.push_back(tokio::spawn(async move {
+        self.running.push_back(tokio::spawn(Box::pin(async move {
             take_in(&engine, &feeder, batch, intended, Some(turn)).await;
-        }));
+        })));
     }
 
     /// Waits for what is being stored.

@@ -46,13 +46,14 @@ where
     I: Inbox,
 {
     let leases: Vec<_> = rows.iter().map(|row| row.lease).collect();
-    let task = tokio::spawn({
+    // Boxed: what is large is moved several times on its way into a task.
+    let task = tokio::spawn(Box::pin({
         let engine = Arc::clone(engine);
         async move {
             engine.held.take_on(&rows);
             run_by_route(&engine, rows).await;
         }
-    });
+    }));
     if let Err(error) = task.await {
         tracing::error!(
             %error,
@@ -69,10 +70,10 @@ where
     Src: Source,
     I: Inbox,
 {
-    let task = tokio::spawn({
+    let task = tokio::spawn(Box::pin({
         let engine = Arc::clone(engine);
         async move { run_inline(&engine, batch).await }
-    });
+    }));
     let id = task.id();
     task.await.unwrap_or_else(|error| {
         engine.held.remove_of_task(id);

@@ -2,23 +2,27 @@
 
 use crate::error::{Error, ErrorKind};
 
-/// Runs database work to its end, also if the caller is dropped.
+/// Runs database work to its end, also if the caller is dropped. It begins at once.
 ///
 /// A transaction that is cut while it begins would go back to the pool open.
-pub(crate) async fn uncut<T, E>(
+pub(crate) fn uncut<T, E>(
     work: impl Future<Output = Result<T, E>> + Send + 'static,
-) -> Result<T, E>
+) -> impl Future<Output = Result<T, E>> + Send
 where
     T: Send + 'static,
     E: From<Error> + Send + 'static,
 {
-    match tokio::spawn(work).await {
-        Ok(answer) => answer,
-        Err(error) => Err(Error::new(
-            ErrorKind::Inbox,
-            "the database work was ended with the runtime",
-        )
-        .with_source(error)
-        .into()),
+    // What asks a database is large, and would be moved several times, and with those who wait for it.
+    let task = tokio::spawn(Box::pin(work));
+    async {
+        match task.await {
+            Ok(answer) => answer,
+            Err(error) => Err(Error::new(
+                ErrorKind::Inbox,
+                "the database work was ended with the runtime",
+            )
+            .with_source(error)
+            .into()),
+        }
     }
 }

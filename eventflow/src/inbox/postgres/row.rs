@@ -3,6 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use chrono::{DateTime, Utc};
+use memchr::memchr2;
 use sqlx::{Decode, Postgres, Row as _, Type, postgres::PgRow};
 use uuid::Uuid;
 
@@ -124,25 +125,27 @@ fn fits(json: &[u8]) -> bool {
 /// Skips the inside of a string and its closing quote; `None` if JSONB refuses it.
 fn skip_string(mut rest: &[u8]) -> Option<&[u8]> {
     loop {
-        match rest {
-            [b'\\', b'u', digits @ ..] => {
-                let (unit, after) = hex_unit(digits)?;
-                rest = match unit {
-                    0 | 0xdc00..=0xdfff => return None,
-                    0xd800..=0xdbff => match after {
-                        [b'\\', b'u', digits @ ..] => match hex_unit(digits)? {
-                            (0xdc00..=0xdfff, after) => after,
-                            _ => return None,
-                        },
-                        _ => return None,
-                    },
-                    _ => after,
-                };
-            }
-            [b'\\', _, after @ ..] | [_, after @ ..] if !matches!(rest, [b'"', ..]) => rest = after,
-            [b'"', after @ ..] => return Some(after),
-            _ => return None,
-        }
+        let end = memchr2(b'"', b'\\', rest)?;
+        rest = match rest.get(end..)? {
+            [b'\\', escape @ ..] => skip_escape(escape)?,
+            [_, after @ ..] => return Some(after),
+            [] => return None,
+        };
+    }
+}
+
+/// Skips what follows a backslash; `None` if JSONB refuses it.
+fn skip_escape(escape: &[u8]) -> Option<&[u8]> {
+    let [b'u', digits @ ..] = escape else {
+        return escape.get(1..);
+    };
+    match hex_unit(digits)? {
+        (0xd800..=0xdbff, [b'\\', b'u', digits @ ..]) => match hex_unit(digits)? {
+            (0xdc00..=0xdfff, after) => Some(after),
+            _ => None,
+        },
+        (0 | 0xd800..=0xdfff, _) => None,
+        (_, after) => Some(after),
     }
 }
 
