@@ -15,6 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use foldhash::fast::RandomState;
 use tokio::task;
 
 use super::health::StuckCall;
@@ -30,7 +31,7 @@ const LONGEST_GRACE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct RunningCalls {
     grace: Duration,
-    calls: Mutex<HashMap<Lease, Arc<RunningCall>>>,
+    calls: Mutex<HashMap<Lease, Arc<RunningCall>, RandomState>>,
     /// The row in the recovery lane, which keeps no worker.
     recovering: Mutex<Option<Lease>>,
 }

@@ -5,15 +5,19 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use foldhash::fast::RandomState;
 use tokio::task;
 
 use crate::inbox::{Lease, Row};
+
+/// Asked several times for each event, whose ids nobody outside chooses.
+type Leases = HashMap<Lease, Holding, RandomState>;
 
 /// The leases to extend, each with the task that runs its row once there is one. A row that is not
 /// in here any more is not to be run.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    leases: Mutex<HashMap<Lease, Holding>>,
+    leases: Mutex<Leases>,
 }
 
 #[derive(Debug, Default)]
@@ -126,7 +130,7 @@ impl Held {
         leases.map(|(lease, _)| *lease).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Lease, Holding>> {
+    fn lock(&self) -> MutexGuard<'_, Leases> {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

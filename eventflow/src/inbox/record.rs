@@ -3,6 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use chrono::{DateTime, Utc};
+use foldhash::fast::RandomState;
 use uuid::Uuid;
 
 use crate::{
@@ -11,12 +12,11 @@ use crate::{
     inbox::{Admission, Arrival, Counts, DeadLetter, Insertion, Lease, Recovery, Row, Status},
 };
 
-/// Sorts the arrivals of an insert by whether they entered, in their order. `entered` tells which did,
-/// and the payload as the column gives it back if that differs from what arrived.
-pub(crate) fn insertion(
-    arrivals: Vec<Arrival>,
-    mut entered: HashMap<Uuid, Option<String>>,
-) -> Insertion {
+/// The rows that have entered, and the payload as the column gives it back if that differs from what arrived.
+pub(crate) type Entered = HashMap<Uuid, Option<String>, RandomState>;
+
+/// Sorts the arrivals of an insert by whether they entered, in their order.
+pub(crate) fn insertion(arrivals: Vec<Arrival>, mut entered: Entered) -> Insertion {
     let mut insertion = Insertion::default();
     for arrival in arrivals {
         let Arrival { id, admission, .. } = arrival;

@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, fmt};
 
+use memchr::memchr;
 use serde::{
     Deserialize, Deserializer,
     de::{IgnoredAny, MapAccess, Visitor},
@@ -200,12 +201,14 @@ impl<'a> Members<'a> {
             Some(Member::Text(text)) => Ok(Some(text.into())),
             Some(Member::Json(json)) => match json_kind(json) {
                 Kind::Null => Ok(None),
-                // What holds no escape can be borrowed.
-                Kind::String => serde_json::from_str(json)
-                    .map(Cow::Borrowed)
-                    .or_else(|_| serde_json::from_str(json).map(Cow::Owned))
-                    .map(Some)
-                    .map_err(|_| Malformed::field(name, "holds an escape that is no character")),
+                Kind::String => match without_escape(json) {
+                    Some(text) => Ok(Some(text.into())),
+                    None => serde_json::from_str(json)
+                        .map(|text: String| Some(text.into()))
+                        .map_err(|_| {
+                            Malformed::field(name, "holds an escape that is no character")
+                        }),
+                },
                 other => Err(Malformed::field(name, format!("is {other}, not a string"))),
             },
         }
@@ -261,6 +264,12 @@ impl<'a> Members<'a> {
     }
 }
 
+/// What a JSON string says, if it has no escape.
+fn without_escape(json: &str) -> Option<&str> {
+    let text = json.strip_prefix('"')?.strip_suffix('"')?;
+    memchr(b'\\', text.as_bytes()).is_none().then_some(text)
+}
+
 impl Member<'_> {
     fn is_null(self) -> bool {
         matches!(self, Self::Json(json) if json_kind(json) == Kind::Null)
@@ -281,7 +290,9 @@ enum Kind {
 }
 
 fn json_kind(text: &str) -> Kind {
-    match text.trim_start_matches([' ', '\t', '\n', '\r']).as_bytes() {
+    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+    let begin = text.bytes().take_while(|byte| is_space(byte)).count();
+    match text.as_bytes().get(begin..).unwrap_or_default() {
         [] => Kind::Nothing,
         [b'n', b'u', b'l', b'l', ..] => Kind::Null,
         [b't', b'r', b'u', b'e', ..] | [b'f', b'a', b'l', b's', b'e', ..] => Kind::Boolean,

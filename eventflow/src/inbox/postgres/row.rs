@@ -1,6 +1,6 @@
 //! Rows as Postgres gives them, and what its JSONB refuses.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use memchr::memchr2;
@@ -9,7 +9,10 @@ use uuid::Uuid;
 
 use crate::{
     database::columns::from_micros,
-    inbox::{DeadLetter, Lease, record::Record},
+    inbox::{
+        DeadLetter, Lease,
+        record::{Entered, Record},
+    },
 };
 
 /// Reads the columns that make an event and its claim.
@@ -50,7 +53,7 @@ pub(super) fn dead_letter(row: &PgRow) -> Result<DeadLetter, sqlx::Error> {
 }
 
 /// Reads the ids and payloads of the rows that have entered.
-pub(super) fn entered(answer: &[PgRow]) -> Result<HashMap<Uuid, Option<String>>, sqlx::Error> {
+pub(super) fn entered(answer: &[PgRow]) -> Result<Entered, sqlx::Error> {
     let (ids, payloads) = arrays::<Uuid, Option<String>>(answer)?;
     Ok(ids.into_iter().zip(payloads).collect())
 }

@@ -3,14 +3,11 @@
 //! One JSON array that the database takes apart would be shorter to write, and take it several times
 //! as long.
 
-use std::collections::HashMap;
-
 use sqlx::{
     Arguments as _, Connection as _, SqliteConnection,
     error::BoxDynError,
     sqlite::{SqliteArguments, SqliteQueryResult},
 };
-use uuid::Uuid;
 
 use super::{
     sql::{InsertSql, Statements},
@@ -24,11 +21,9 @@ use crate::{
         Arrival, Holder, Status,
         columns::Entering,
         place::{Placed, Wait},
+        record::Entered,
     },
 };
-
-/// The ids of the rows that an insert has made; the payloads are as they came.
-pub(super) type Entered = HashMap<Uuid, Option<String>>;
 
 /// Stores arrivals, of which those to run enter as `run_as`.
 pub(super) struct Insert<'a> {
@@ -60,7 +55,7 @@ impl Insert<'_> {
         connection: &mut SqliteConnection,
         arrivals: &[Arrival],
     ) -> Result<Entered, sqlx::Error> {
-        let mut entered = Entered::with_capacity(arrivals.len());
+        let mut entered = Entered::default();
         let mut rest = arrivals;
         while !rest.is_empty() {
             let insert = self.statements.insert(rest.len());
@@ -78,7 +73,7 @@ impl Insert<'_> {
         connection: &mut SqliteConnection,
         placed: &[Placed],
     ) -> Result<Entered, sqlx::Error> {
-        let mut entered = Entered::with_capacity(placed.len());
+        let mut entered = Entered::default();
         let mut rest = placed;
         while !rest.is_empty() {
             let insert = self.statements.insert_in_order(rest.len());
