@@ -16,7 +16,9 @@ pub(crate) enum Job {
     /// The best loop without a framework does.
     Bare(Flood),
     /// The engine takes events as they come.
-    Trickle(Trickle),
+    EngineTrickle(Trickle),
+    /// A loop without a framework does.
+    BareTrickle(Trickle),
 }
 
 /// A stream in which events wait.
@@ -120,7 +122,8 @@ pub(crate) async fn answer(job: &str) -> Result<()> {
     let answer = match serde_json::from_str(job)? {
         Job::Engine(flood) => serde_json::to_string(&engine::flood(&flood).await?),
         Job::Bare(flood) => serde_json::to_string(&bare::flood(&flood).await?),
-        Job::Trickle(trickle) => serde_json::to_string(&engine::trickle(&trickle).await?),
+        Job::EngineTrickle(trickle) => serde_json::to_string(&engine::trickle(&trickle).await?),
+        Job::BareTrickle(trickle) => serde_json::to_string(&bare::trickle(&trickle).await?),
     };
     println!("{}", answer?);
     Ok(())

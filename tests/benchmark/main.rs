@@ -24,6 +24,7 @@ mod repository;
 mod service;
 mod site;
 mod table;
+mod trickle;
 mod usage;
 mod workload;
 

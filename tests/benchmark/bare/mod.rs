@@ -8,7 +8,9 @@ mod memory;
 mod postgres;
 mod redis;
 mod sqlite;
+mod trickle;
 
+pub(crate) use self::trickle::trickle;
 use crate::{
     Result,
     job::{Flood, Outcome, Place},

@@ -37,7 +37,7 @@ const INSERT_PROCESSED: &str = "
     RETURNING id";
 
 /// Each row leased to the one who inserts it.
-const INSERT: &str = "
+pub(super) const INSERT: &str = "
     INSERT INTO event_inbox (
         id, event_id, stream_id, event_type, aggregate_id, occurred_on, payload, status,
         max_retries, consumer, locked_by, locked_until, lock_token)
@@ -174,7 +174,7 @@ impl Lane {
 
 type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
 
-fn insert<'q>(sql: &'static str, arrivals: &'q Arrivals<'q>) -> Query<'q> {
+pub(super) fn insert<'q>(sql: &'static str, arrivals: &'q Arrivals<'q>) -> Query<'q> {
     sqlx::query(sql)
         .bind(&arrivals.ids)
         .bind(&arrivals.event_ids)

@@ -1,6 +1,8 @@
 //! Reading a Redis stream as one consumer of its group.
 
-use deadpool_redis::redis::{Client, Value, aio::MultiplexedConnection, cmd, from_redis_value};
+use deadpool_redis::redis::{
+    AsyncConnectionConfig, Client, Value, aio::MultiplexedConnection, cmd, from_redis_value,
+};
 
 use super::BATCH;
 use crate::{
@@ -32,20 +34,33 @@ pub(super) async fn create_group(client: &Client) -> Result<()> {
 
 impl Reader {
     pub(super) async fn connect(client: &Client, name: String) -> Result<Self> {
+        // Who waits is answered when an entry comes, however late.
+        let patient = AsyncConnectionConfig::new().set_response_timeout(None);
+        let connection = client.get_multiplexed_async_connection_with_config(&patient);
         Ok(Self {
-            connection: client.get_multiplexed_async_connection().await?,
+            connection: connection.await?,
             name,
         })
     }
 
     /// Reads the next batch; none if nothing waits.
     pub(super) async fn read(&mut self) -> Result<Vec<Entry>> {
+        self.read_with(&[]).await
+    }
+
+    /// Reads the next batch, and waits for it.
+    pub(super) async fn wait(&mut self) -> Result<Vec<Entry>> {
+        self.read_with(&["BLOCK", "0"]).await
+    }
+
+    async fn read_with(&mut self, options: &[&str]) -> Result<Vec<Entry>> {
         let reply: Value = cmd("XREADGROUP")
             .arg("GROUP")
             .arg(GROUP)
             .arg(&self.name)
             .arg("COUNT")
             .arg(BATCH)
+            .arg(options)
             .arg("STREAMS")
             .arg(STREAM)
             .arg(">")

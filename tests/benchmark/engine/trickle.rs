@@ -1,79 +1,28 @@
-//! A consumer to which events come one by one, and the producer that knows when each was sent.
+//! A consumer to which events come one by one.
 
-use std::time::{Duration, Instant};
-
-use deadpool_redis::redis::{Client, aio::MultiplexedConnection};
 use eventflow::prelude::*;
-use hdrhistogram::Histogram;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::unbounded_channel;
 
 use super::redis_stream;
 use crate::{
-    Result, event,
+    Result,
     job::{Latencies, Trickle},
-    service::{Start, Starts, Timed},
+    service::{Starts, Timed},
+    trickle::measure,
 };
 
-/// Events that are sent before the first that counts: they open the connections.
-const WARM_UP: u32 = 20;
-const WARM_UP_PAUSE: Duration = Duration::from_millis(50);
-
-/// No event takes as long as this.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Sends events and measures how long each takes to its handler.
+/// Measures how long events take to their handler.
 pub(crate) async fn trickle(trickle: &Trickle) -> Result<Latencies> {
     let stream = redis_stream(&trickle.redis).await?;
     let inbox = PgInbox::connect(&trickle.postgres).await?;
     let (starts, mut started) = unbounded_channel();
     let consumer = Consumer::builder(stream, inbox, Timed::new(Starts(starts))).build()?;
-    let redis = Client::open(trickle.redis.as_str())?;
-    let mut redis = redis.get_multiplexed_async_connection().await?;
 
     let mut latencies = Err("the consumer stopped by itself".into());
     consumer
         .run_until(async {
-            latencies = match send(&mut redis, trickle).await {
-                Ok(sent) => latencies_of(&sent, &mut started).await,
-                Err(error) => Err(error),
-            };
+            latencies = measure(trickle, &mut started).await;
         })
         .await?;
     latencies
-}
-
-/// Sends all events at their times, however long the earlier ones take; answers when each was sent.
-async fn send(redis: &mut MultiplexedConnection, trickle: &Trickle) -> Result<Vec<Instant>> {
-    let mut sent = Vec::new();
-    for (events, pause) in [(WARM_UP, WARM_UP_PAUSE), (trickle.events, trickle.pause)] {
-        let mut ticks = tokio::time::interval(pause);
-        for _ in 0..events {
-            ticks.tick().await;
-            let command = event::add(u32::try_from(sent.len())?)?;
-            sent.push(Instant::now());
-            command.exec_async(redis).await?;
-        }
-    }
-    Ok(sent)
-}
-
-async fn latencies_of(
-    sent: &[Instant],
-    started: &mut UnboundedReceiver<Start>,
-) -> Result<Latencies> {
-    // Three digits of microseconds.
-    let mut latencies = Histogram::<u64>::new(3)?;
-    for _ in sent {
-        let start = tokio::time::timeout(PATIENCE, started.recv()).await?;
-        let Start { number, time } = start.ok_or("the handler is gone")?;
-        let sent = sent.get(usize::try_from(number)?);
-        let latency = time.duration_since(*sent.ok_or("an event came that was not sent")?);
-        if number >= WARM_UP {
-            latencies.record(u64::try_from(latency.as_micros())?)?;
-        }
-    }
-    Ok(Latencies {
-        p50: latencies.value_at_quantile(0.5),
-        p99: latencies.value_at_quantile(0.99),
-    })
 }

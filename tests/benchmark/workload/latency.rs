@@ -56,17 +56,21 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Line>> {
             let message = format!("latency at {}, run {run} of {}", rate.name, bench.runs);
             bench.progress.say(message);
             let load = Load::start()?;
-            latencies.push(trickle(bench, &rate).await?);
+            let bare = trickle(bench, Job::BareTrickle, &rate).await?;
+            let engine = trickle(bench, Job::EngineTrickle, &rate).await?;
+            latencies.push((engine, bare));
             foreign.push(load.shares()?.foreign);
         }
         let line = |name, goal, figure: fn(&Latencies) -> u64| -> Result<Line> {
-            let figures = latencies.iter().map(figure).map(milliseconds);
-            let figures: Result<Vec<f64>> = figures.collect();
+            let figures = latencies.iter().map(|(engine, bare)| {
+                Ok((milliseconds(figure(engine))?, milliseconds(figure(bare))?))
+            });
+            let figures: Result<Vec<(f64, f64)>> = figures.collect();
             let metric = format!(
-                "XADD to handler at {}, n = {}: {name}",
+                "XADD to handler at {}, n = {}: {name}, to its bare loop",
                 rate.name, rate.events
             );
-            Ok(Line::new("W3", metric, "ms", figures?)
+            Ok(Line::beside("W3", metric, "ms", figures?)
                 .goal(Goal::AtMost(goal))
                 .foreign(foreign.iter().copied()))
         };
@@ -78,12 +82,12 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Line>> {
     Ok(lines)
 }
 
-async fn trickle(bench: &Bench, rate: &Rate) -> Result<Latencies> {
+async fn trickle(bench: &Bench, contender: fn(Trickle) -> Job, rate: &Rate) -> Result<Latencies> {
     let site = ServerSite::create(&bench.servers, 0).await?;
     let Place::Servers { redis, postgres } = site.place() else {
         return Err("events come from a server".into());
     };
-    let job = Job::Trickle(Trickle {
+    let job = contender(Trickle {
         redis,
         postgres,
         pause: rate.pause,
