@@ -91,9 +91,16 @@ async fn bench(arguments: &Arguments) -> Result<()> {
     println!("{}", Machine::look(&bench.servers).await?);
     println!("{} events, medians of {} runs\n", bench.events, bench.runs);
 
-    let mut lines = Vec::new();
+    let (mut lines, mut failed) = (Vec::new(), Ok(()));
     for workload in workloads {
-        lines.extend(workload.measure(&bench).await?);
+        match workload.measure(&bench).await {
+            Ok(measured) => lines.extend(measured),
+            // What was measured before it is worth its minutes.
+            Err(error) => {
+                failed = Err(error);
+                break;
+            }
+        }
         bench.progress.end();
     }
     bench.progress.clear();
@@ -102,7 +109,7 @@ async fn bench(arguments: &Arguments) -> Result<()> {
     if let Some(file) = &arguments.json {
         std::fs::write(file, table::json(&lines)?)?;
     }
-    Ok(())
+    failed
 }
 
 /// An error with what led to it.

@@ -1,7 +1,7 @@
 //! The leases that this process holds: of rows that wait in it and rows that run.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -10,7 +10,7 @@ use tokio::task;
 
 use crate::inbox::{Lease, Row};
 
-/// Asked several times for each event, whose ids nobody outside chooses.
+/// Asked several times for each event, by ids and tokens that nobody outside chooses.
 type Leases = HashMap<Lease, Holding, RandomState>;
 
 /// The leases to extend, each with the task that runs its row once there is one. A row that is not
@@ -65,6 +65,16 @@ impl Held {
         for row in rows {
             if let Some(holding) = leases.get_mut(&row.lease) {
                 holding.task = task::try_id();
+            }
+        }
+    }
+
+    /// Notes that rows wait for a worker again.
+    pub(super) fn put_back(&self, rows: &VecDeque<Row>) {
+        let mut leases = self.lock();
+        for row in rows {
+            if let Some(holding) = leases.get_mut(&row.lease) {
+                holding.task = None;
             }
         }
     }

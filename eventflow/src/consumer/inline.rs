@@ -75,10 +75,10 @@ where
     let ids = ids_of(&rows);
     if let Inline::Lost(_) = inline {
         for row in rows {
-            Box::pin(run_by_route(engine, vec![row])).await;
+            Box::pin(run_by_route(engine, vec![row], None)).await;
         }
     } else {
-        Box::pin(run_by_route(engine, rows)).await;
+        Box::pin(run_by_route(engine, rows, None)).await;
     }
     ids
 }

@@ -11,8 +11,8 @@ use std::{
 /// commits.
 const SHORT: Duration = Duration::from_millis(20);
 
-/// What share of a new time the mean takes on.
-const WEIGHT: u64 = 4;
+/// A new time counts one part in so many.
+const PARTS: u64 = 4;
 
 /// The mean time of a row, its part of the unit and of the commit included.
 #[derive(Debug, Default)]
@@ -28,10 +28,15 @@ impl Pace {
         let time = u64::try_from(time.as_nanos() / rows).unwrap_or(u64::MAX);
         let mean = match self.per_row.load(Ordering::Relaxed) {
             0 => time,
-            mean => mean - mean / WEIGHT + time / WEIGHT,
+            mean => mean - mean / PARTS + time / PARTS,
         };
         // That workers overwrite each other's times does no harm.
         self.per_row.store(mean.max(1), Ordering::Relaxed);
+    }
+
+    /// Forgets it: rows have become slow.
+    pub(super) fn forget(&self) {
+        self.per_row.store(0, Ordering::Relaxed);
     }
 
     /// How many of the rows that wait a worker takes: its part of them, or as many as take a short time.
@@ -69,6 +74,14 @@ mod tests {
         pace.note(1, Duration::from_secs(1));
         assert_eq!(pace.share(100, 4), 25);
         assert_eq!(pace.share(3, 4), 1);
+    }
+
+    #[test]
+    fn what_has_become_slow_is_split_at_once() {
+        let pace = Pace::default();
+        pace.note(100, Duration::from_millis(1));
+        pace.forget();
+        assert_eq!(pace.share(100, 4), 25);
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub(super) struct Queue {
 struct Waiting {
     rows: VecDeque<Row>,
     fresh: VecDeque<(Room, Batch)>,
+    /// So many of the first rows were put back, and have no room of their own.
+    put_back: usize,
     feeders: usize,
     /// The last worker took rows, so that a batch is next: neither is to wait for all of the others.
     batch_is_next: bool,
@@ -93,8 +95,21 @@ impl Queue {
         let share = self.pace.share(waiting.rows.len(), self.sharing);
         let share = share.min(self.most);
         let rows: Vec<Row> = waiting.rows.drain(..share).collect();
-        self.room.add_permits(rows.len());
+        let roomless = waiting.put_back.min(rows.len());
+        waiting.put_back -= roomless;
+        self.room.add_permits(rows.len() - roomless);
         Some(Work::Rows(rows))
+    }
+
+    /// Puts back rows of a share that takes long, for workers that have nothing to do; they come first.
+    pub(super) fn put_back(&self, rows: VecDeque<Row>) {
+        self.pace.forget();
+        let mut waiting = self.lock();
+        waiting.put_back += rows.len();
+        for row in rows.into_iter().rev() {
+            waiting.rows.push_front(row);
+        }
+        self.filled.notify_one();
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -180,5 +195,89 @@ impl Room {
         if let Some(kept) = self.0.as_mut().and_then(|permits| permits.split(rows)) {
             kept.forget();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{
+        envelope::{Envelope, Metadata, Payload},
+        inbox::Lease,
+    };
+
+    fn row(number: u128) -> Row {
+        let metadata = Metadata {
+            event_id: number.to_string(),
+            event_type: "Tick".to_owned(),
+            aggregate_id: Uuid::nil(),
+            occurred_on: chrono::Utc::now(),
+            correlation_id: None,
+            causation_id: None,
+            traceparent: None,
+            stream_id: None,
+            attempt: 1,
+        };
+        Row {
+            lease: Lease::first(Uuid::from_u128(number)),
+            envelope: Envelope::from_parts(metadata, Payload::empty()),
+            retry_count: 0,
+            max_retries: 3,
+            due_in: Duration::ZERO,
+        }
+    }
+
+    async fn filled(rows: u128) -> (Arc<Queue>, Feeder) {
+        let queue = Arc::new(Queue::new(100, 4));
+        let feeder = Feeder::new(&queue);
+        let room = feeder.room(rows.try_into().unwrap()).await;
+        feeder.rows(room, (0..rows).map(row).collect()).await;
+        (queue, feeder)
+    }
+
+    async fn take(queue: &Queue) -> VecDeque<Row> {
+        match queue.take().await {
+            Some(Work::Rows(rows)) => rows.into(),
+            _ => panic!("there are rows"),
+        }
+    }
+
+    fn numbers(rows: &VecDeque<Row>) -> Vec<u128> {
+        rows.iter().map(|row| row.lease.id.as_u128()).collect()
+    }
+
+    #[tokio::test]
+    async fn slow_rows_are_shared_and_quick_ones_are_not() {
+        let (queue, _feeder) = filled(100).await;
+        assert_eq!(take(&queue).await.len(), 25);
+
+        let (queue, _feeder) = filled(250).await;
+        queue.pace.note(100, Duration::from_millis(1));
+        assert_eq!(take(&queue).await.len(), 100);
+    }
+
+    #[tokio::test]
+    async fn rows_that_are_put_back_come_first_and_are_shared() {
+        let (queue, feeder) = filled(200).await;
+        queue.pace.note(100, Duration::from_millis(1));
+        let mut rows = take(&queue).await;
+        assert_eq!(rows.len(), 100);
+
+        queue.put_back(rows.split_off(40));
+        let next = take(&queue).await;
+
+        assert_eq!(numbers(&next), (40..80).collect::<Vec<_>>());
+        // Their room was given back when they were taken first.
+        let all = 100 * BATCHES;
+        assert_eq!(queue.room.available_permits(), all - 100);
+        while queue.room.available_permits() < all {
+            take(&queue).await;
+        }
+        drop(feeder);
+        assert!(queue.take().await.is_none());
     }
 }

@@ -30,7 +30,7 @@ where
         match work {
             Work::Rows(rows) => {
                 let (number, began) = (rows.len(), Instant::now());
-                run(&engine, rows).await;
+                run_share(&engine, rows, Some(&queue)).await;
                 queue.pace.note(number, began.elapsed());
             }
             Work::Fresh(batch) => drop(run_fresh(&engine, batch).await),
@@ -38,29 +38,39 @@ where
     }
 }
 
-/// Runs rows in a task of its own, which nobody aborts: a transaction is never cut from outside,
-/// and a panic in a destructor of a handler's future does not end the worker.
+/// Runs rows as a worker does.
 pub(super) async fn run<Src, I>(engine: &Arc<Engine<Src, I>>, rows: Vec<Row>)
 where
     Src: Send + Sync + 'static,
     I: Inbox,
 {
-    let leases: Vec<_> = rows.iter().map(|row| row.lease).collect();
+    run_share(engine, rows, None).await;
+}
+
+/// Runs rows in a task of its own, which nobody aborts: a transaction is never cut from outside,
+/// and a panic in a destructor of a handler's future does not end the worker.
+async fn run_share<Src, I>(engine: &Arc<Engine<Src, I>>, rows: Vec<Row>, queue: Option<&Arc<Queue>>)
+where
+    Src: Send + Sync + 'static,
+    I: Inbox,
+{
+    let number = rows.len();
     // Boxed: what is large is moved several times on its way into a task.
     let task = tokio::spawn(Box::pin({
-        let engine = Arc::clone(engine);
+        let (engine, queue) = (Arc::clone(engine), queue.cloned());
         async move {
             engine.held.take_on(&rows);
-            run_by_route(&engine, rows).await;
+            run_by_route(&engine, rows, queue.as_deref()).await;
         }
     }));
+    let id = task.id();
     if let Err(error) = task.await {
+        engine.held.remove_of_task(id);
         tracing::error!(
             %error,
-            rows = leases.len(),
+            rows = number,
             "a worker's task ended early; its rows run again when their leases have lapsed"
         );
-        engine.held.remove(leases);
     }
 }
 
@@ -85,8 +95,12 @@ where
     })
 }
 
-pub(super) async fn run_by_route<Src, I>(engine: &Engine<Src, I>, rows: Vec<Row>)
-where
+/// Runs rows as their routes say; those that came from a `queue` may go back to it.
+pub(super) async fn run_by_route<Src, I>(
+    engine: &Engine<Src, I>,
+    rows: Vec<Row>,
+    queue: Option<&Queue>,
+) where
     Src: Send + Sync + 'static,
     I: Inbox,
 {
@@ -108,7 +122,7 @@ where
     engine.settle_apart(settled).await;
     tokio::join!(
         run_concurrently(engine, concurrent),
-        run_in_units(engine, transactional),
+        run_in_units(engine, transactional, queue),
     );
 }
 

@@ -12,7 +12,7 @@ where
     T: Send + 'static,
     E: From<Error> + Send + 'static,
 {
-    // What asks a database is large, and would be moved several times, and with those who wait for it.
+    // Boxed at once: it is large, and would else be part of each future that waits for it.
     let task = tokio::spawn(Box::pin(work));
     async {
         match task.await {

@@ -166,10 +166,14 @@ impl Lane {
     }
 
     async fn settle(&mut self, arrivals: &Arrivals<'_>) -> Result<()> {
-        let settle = sqlx::query(SETTLE).bind(&arrivals.ids).bind(HOLDER);
-        settle.execute(&mut self.database).await?;
-        Ok(())
+        settle(&mut self.database, arrivals).await
     }
+}
+
+pub(super) async fn settle(database: &mut PgConnection, arrivals: &Arrivals<'_>) -> Result<()> {
+    let settle = sqlx::query(SETTLE).bind(&arrivals.ids).bind(HOLDER);
+    settle.execute(database).await?;
+    Ok(())
 }
 
 type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;

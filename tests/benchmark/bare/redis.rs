@@ -28,7 +28,8 @@ pub(super) struct Reader {
 pub(super) async fn create_group(client: &Client) -> Result<()> {
     let mut connection = client.get_multiplexed_async_connection().await?;
     let mut command = cmd("XGROUP");
-    command.arg("CREATE").arg(STREAM).arg(GROUP).arg("0");
+    command.arg("CREATE").arg(STREAM).arg(GROUP);
+    command.arg("0").arg("MKSTREAM");
     Ok(command.exec_async(&mut connection).await?)
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use super::{
     HOLDER, LEASE,
     arrival::Arrivals,
-    postgres::{INSERT, insert},
+    postgres::{INSERT, insert, settle},
     redis::{Reader, create_group},
 };
 use crate::{
@@ -53,5 +53,6 @@ async fn store_and_start(
             }
         }
         reader.acknowledge(&entries).await?;
+        settle(&mut database, &arrivals).await?;
     }
 }

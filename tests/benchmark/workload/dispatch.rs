@@ -16,14 +16,27 @@ const DECODE: &str = "decode";
 /// The benchmark of a whole call, over so many event types.
 const CALLS: [(&str, &str); 2] = [("dispatch", "1"), ("dispatch", "500")];
 
-/// None if there is no such micro benchmark.
 pub(super) async fn measure(bench: &Bench) -> Result<Vec<Line>> {
-    let root = repository();
-    if !root.join("eventflow/benches/dispatch.rs").exists() {
-        return Ok(Vec::new());
+    let (mut runs, mut foreign) = (Vec::new(), Vec::new());
+    for run in 1..=bench.runs {
+        let message = format!("dispatch alone, run {run} of {}", bench.runs);
+        bench.progress.say(message);
+        let load = Load::start()?;
+        runs.push(run_micro_benchmark().await?);
+        foreign.push(load.shares()?.foreign);
     }
-    bench.progress.say("dispatch alone");
-    let load = Load::start()?;
+    let lines = CALLS.iter().enumerate().map(|(call, (_, types))| {
+        let metric = format!("dispatch over {types} event types, without decoding");
+        let times = runs.iter().filter_map(|times| times.get(call).copied());
+        let line = Line::new("W8", metric, "ns", times);
+        line.goal(Goal::AtMost(100.0))
+            .foreign(foreign.iter().copied())
+    });
+    Ok(lines.collect())
+}
+
+/// The nanoseconds of each of the [`CALLS`], without decoding.
+async fn run_micro_benchmark() -> Result<[f64; CALLS.len()]> {
     let output = Command::new("cargo")
         .args([
             "bench",
@@ -33,7 +46,7 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Line>> {
             "--bench",
             "dispatch",
         ])
-        .current_dir(root)
+        .current_dir(repository())
         .kill_on_drop(true)
         .output()
         .await?;
@@ -42,23 +55,17 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Line>> {
         return Err(format!("the micro benchmark failed:\n{errors}").into());
     }
     let medians = medians(&String::from_utf8(output.stdout)?);
-    let foreign = load.shares()?.foreign;
-
-    let median = |group: &str, name: &str| {
-        let median = medians.iter().find(|(path, _)| path == &[group, name]);
-        median.map(|(_, nanoseconds)| *nanoseconds)
+    let median = |is_it: &dyn Fn(&[String]) -> bool, what: &str| {
+        let found = medians.iter().find(|(path, _)| is_it(path));
+        let median = found.map(|(_, nanoseconds)| *nanoseconds);
+        median.ok_or_else(|| format!("the micro benchmark has no `{what}`"))
     };
-    let decode = medians
-        .iter()
-        .find(|(path, _)| path.ends_with(&[DECODE.to_owned()]));
-    let decode = decode.map_or(0.0, |(_, nanoseconds)| *nanoseconds);
-    let lines = CALLS.iter().filter_map(|(group, types)| {
-        let call = median(group, types)?;
-        let metric = format!("dispatch over {types} event types, without decoding");
-        let line = Line::new("W8", metric, "ns", [call - decode]);
-        Some(line.goal(Goal::AtMost(100.0)).foreign([foreign]))
-    });
-    Ok(lines.collect())
+    let decode = median(&|path| path.ends_with(&[DECODE.to_owned()]), DECODE)?;
+    let mut times = [0.0; CALLS.len()];
+    for (time, (group, types)) in times.iter_mut().zip(CALLS) {
+        *time = median(&|path| path == [group, types], types)? - decode;
+    }
+    Ok(times)
 }
 
 /// The medians of divan's table in nanoseconds, each by the last two names that lead to it.

@@ -56,9 +56,15 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Line>> {
             let message = format!("latency at {}, run {run} of {}", rate.name, bench.runs);
             bench.progress.say(message);
             let load = Load::start()?;
-            let bare = trickle(bench, Job::BareTrickle, &rate).await?;
-            let engine = trickle(bench, Job::EngineTrickle, &rate).await?;
-            latencies.push((engine, bare));
+            let engine = async || trickle(bench, Job::EngineTrickle, &rate).await;
+            let bare = async || trickle(bench, Job::BareTrickle, &rate).await;
+            // By turns, so that what disturbs one disturbs the other.
+            latencies.push(if run % 2 == 0 {
+                (engine().await?, bare().await?)
+            } else {
+                let bare = bare().await?;
+                (engine().await?, bare)
+            });
             foreign.push(load.shares()?.foreign);
         }
         let line = |name, goal, figure: fn(&Latencies) -> u64| -> Result<Line> {

@@ -14,6 +14,7 @@ mod loops;
 mod lost_leases;
 mod maintenance;
 mod settings;
+mod shares;
 mod stopping;
 mod unknown;
 mod waking;

@@ -1,10 +1,10 @@
 //! Runs rows in units: together, and those of a lost unit alone.
 
-use std::time::Duration;
+use std::{collections::VecDeque, mem, pin::pin, time::Duration};
 
-use super::{Finished, UnitOfWork};
+use super::{Finished, UNIT_TIME, UnitOfWork};
 use crate::{
-    consumer::engine::Engine,
+    consumer::{engine::Engine, queue::Queue},
     inbox::{Inbox, Row},
     router::Route,
 };
@@ -12,15 +12,32 @@ use crate::{
 /// How often the same event runs again for a conflict or an outage before it is handed back.
 const RERUNS: u32 = 5;
 
-/// Runs rows whose handlers take the transaction.
-pub(in crate::consumer) async fn run_in_units<Src, I>(engine: &Engine<Src, I>, rows: Vec<Row>)
-where
+/// Runs rows whose handlers take the transaction. Those that have not begun when a unit's time is over go
+/// back to the `queue`, if they came from one: another worker may have nothing to do.
+pub(in crate::consumer) async fn run_in_units<Src, I>(
+    engine: &Engine<Src, I>,
+    rows: Vec<Row>,
+    queue: Option<&Queue>,
+) where
     Src: Send + Sync + 'static,
     I: Inbox,
 {
     let mut work = UnitOfWork::new(engine, is_replay_safe(engine, &rows));
-    for row in rows {
-        work.run(row).await;
+    let mut rows = VecDeque::from(rows);
+    let mut is_over = pin!(tokio::time::sleep(UNIT_TIME));
+    while let Some(row) = rows.pop_front() {
+        let mut running = pin!(work.run(row));
+        if let Some(queue) = queue.filter(|_| !rows.is_empty()) {
+            tokio::select! {
+                biased;
+                () = running.as_mut() => continue,
+                () = is_over.as_mut() => {
+                    engine.held.put_back(&rows);
+                    queue.put_back(mem::take(&mut rows));
+                }
+            }
+        }
+        running.await;
     }
     let Finished { again, .. } = work.finish().await;
     run_again(engine, again).await;

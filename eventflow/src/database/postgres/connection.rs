@@ -26,10 +26,11 @@ pub(crate) async fn run<T>(
 }
 
 /// Begins a transaction of one statement. Others wait for what it has locked, so the server ends it when
-/// its process stands still.
-const BEGIN: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '5s'";
+/// its process stands still; a large statement on a slow network takes a while to come.
+const BEGIN: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '30s'";
 
-/// As [`BEGIN`], for statements that each see what was committed before them.
+/// Begins a transaction whose statements each see what was committed before them. A whole consumer may wait
+/// for it.
 pub(crate) const BEGIN_READ_COMMITTED: &str = "
     BEGIN ISOLATION LEVEL READ COMMITTED;
     SET LOCAL idle_in_transaction_session_timeout = '5s'";
@@ -42,8 +43,13 @@ pub(crate) async fn run_together<T>(
     statements: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
 ) -> Result<T, sqlx::Error> {
     let mut connection = pool.acquire().await?;
-    let running = run_in_transaction(&mut connection, begin, statements);
+    let mut has_begun = false;
+    let running = run_in_transaction(&mut connection, begin, &mut has_begun, statements);
     let answer = answered(patience, running).await;
+    if !has_begun {
+        // It may be open all the same: what begins it is two statements.
+        connection.close_on_drop();
+    }
     keep_or_close(connection, answer)
 }
 
@@ -54,8 +60,7 @@ fn keep_or_close<T>(
     const READ_ONLY: &str = "25006";
 
     if let Err(error) = &answer
-        && (code(error).as_deref() == Some(READ_ONLY)
-            || matches!(error, sqlx::Error::BeginFailed | sqlx::Error::Io(_)))
+        && (code(error).as_deref() == Some(READ_ONLY) || matches!(error, sqlx::Error::Io(_)))
     {
         connection.close_on_drop();
     }
@@ -84,15 +89,17 @@ pub(crate) async fn answered<T>(
 async fn run_in_transaction<T>(
     connection: &mut PgConnection,
     opening: &'static str,
+    has_begun: &mut bool,
     statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
 ) -> Result<T, sqlx::Error> {
     const ABORTED: &str = "25P02";
 
-    let began = connection.begin_with(opening).await;
-    let mut transaction = began.map_err(|error| match code(&error).as_deref() {
+    let begun = connection.begin_with(opening).await;
+    let mut transaction = begun.map_err(|error| match code(&error).as_deref() {
         Some(ABORTED) => sqlx::Error::BeginFailed,
         _ => error,
     })?;
+    *has_begun = true;
     match statement(&mut transaction).await {
         Ok(answer) => transaction.commit().await.map(|()| answer),
         Err(error) => {

@@ -79,7 +79,7 @@ impl TurnStatements {
 }
 
 /// For how long a transaction that has the lock may ask nothing before the server ends it: the whole
-/// consumer waits for it meanwhile.
+/// consumer waits for it meanwhile. A unit's is set with the lock; others begin with it.
 pub(super) const IDLE: &str = "set_config('idle_in_transaction_session_timeout', '5s', TRUE)";
 
 /// `$1` consumer. To have it alone.

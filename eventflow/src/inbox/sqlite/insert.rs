@@ -187,7 +187,7 @@ mod tests {
 
     fn arrival(event: usize) -> Arrival {
         Arrival {
-            id: Uuid::now_v7(),
+            id: uuid::Uuid::now_v7(),
             envelope: Envelope::from_parts(Metadata::of(&format!("e-{event}")), Payload::empty()),
             raw: None,
             admission: Admission::Run,
