@@ -1,9 +1,9 @@
-//! How long a claim takes, beside how much lies in the table.
+//! How long a claim and an insert take, beside how much lies in the table.
 
 use std::time::{Duration, Instant};
 
 use eventflow::{
-    inbox::{Due, Holder},
+    inbox::{Admission, Arrival, Due, Holder},
     prelude::*,
 };
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use crate::{
     Result,
     bench::{Bench, Servers},
-    event::GROUP,
+    event::{GROUP, OrderCreated},
     figures::Figures,
     line::{Goal, Line},
     load::Load,
@@ -19,6 +19,9 @@ use crate::{
 
 /// As many rows as a consumer claims at once unless told otherwise.
 const CLAIMED: u32 = 100;
+
+/// Inserts into one table in a run, of as many rows, of which the median counts.
+const INSERTS: u32 = 20;
 
 /// Claims of one table in a run, of which the median counts. All runs together leave half of the few
 /// rows.
@@ -45,35 +48,42 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Line>> {
         bench.progress.say(message);
         inboxes.push(Inboxes::create(&bench.servers, due, kept).await?);
     }
-    bench.progress.say("claims");
+    bench.progress.say("claims and inserts");
     let load = Load::start()?;
-    let mut times = Vec::new();
+    let (mut claimed, mut inserted) = (Vec::new(), Vec::new());
     for _ in 0..bench.runs {
-        let mut run = Vec::new();
+        let (mut claim, mut insert) = (Vec::new(), Vec::new());
         for inbox in &inboxes {
-            run.push(inbox.claim(claims(bench.runs)).await?);
+            claim.push(inbox.claim(claims(bench.runs)).await?);
+            insert.push(inbox.insert().await?);
         }
-        times.push(run);
+        claimed.push(claim);
+        inserted.push(insert);
     }
     let foreign = load.shares()?.foreign;
     for inbox in inboxes {
         bench.servers.drop_database(&inbox.url).await;
     }
 
-    let compared = |metric: &str, place: usize, most: f64| {
+    let compared = |metric: &str, times: &[Vec<f64>], place: usize| {
         let pairs = times
             .iter()
             .filter_map(|run| match (run.get(place), run.first()) {
                 (Some(many), Some(few)) => Some((*many, *few)),
                 _ => None,
             });
-        Line::beside("W5", metric, "ms", pairs)
-            .goal(Goal::RatioAtMost(most))
-            .foreign([foreign])
+        Line::beside("W5", metric, "ms", pairs).foreign([foreign])
     };
+    let most = Goal::RatioAtMost;
     Ok(vec![
-        compared("claim of 100, 1M due: to 10k due", 1, 1.5),
-        compared("claim of 100, 10k due and 5M kept: to none kept", 2, 1.2),
+        compared("claim of 100, 1M due: to 10k due", &claimed, 1).goal(most(1.5)),
+        compared(
+            "claim of 100, 10k due and 5M kept: to none kept",
+            &claimed,
+            2,
+        )
+        .goal(most(1.2)),
+        compared("insert of 100, 5M kept: to none kept", &inserted, 2),
     ])
 }
 
@@ -111,6 +121,29 @@ impl Inboxes {
         }
         Ok(Figures::new(times).median())
     }
+
+    /// As [`claim`](Self::claim), for inserts, whose rows are born leased and not claimed.
+    async fn insert(&self) -> Result<f64> {
+        let mut times = Vec::new();
+        for _ in 0..INSERTS {
+            let arrivals: Result<Vec<Arrival>> = (0..CLAIMED).map(arrival).collect();
+            let arrivals = arrivals?;
+            let begun = Instant::now();
+            self.inbox.insert(&self.holder, arrivals).await?;
+            times.push(begun.elapsed().as_secs_f64() * 1e3);
+        }
+        Ok(Figures::new(times).median())
+    }
+}
+
+fn arrival(number: u32) -> Result<Arrival> {
+    Ok(Arrival {
+        id: Uuid::now_v7(),
+        envelope: OrderCreated::new(number).envelope()?,
+        raw: None,
+        admission: Admission::Run,
+        max_retries: 3,
+    })
 }
 
 /// Writes so many rows, received one after the other a millisecond apart.
