@@ -42,11 +42,19 @@ async fn with_transaction(event: OrderCreated, tx: &mut SqliteConnection) {
     black_box((event, tx));
 }
 
+#[handler(replay_safe)]
+async fn replay_safe(event: OrderCreated, tx: &mut SqliteConnection) {
+    black_box((event, tx));
+}
+
 #[router(events = OrderEvents, handlers(without_transaction))]
 pub(crate) struct Concurrent;
 
 #[router(events = OrderEvents, handlers(with_transaction))]
 struct Transactional;
+
+#[router(events = OrderEvents, handlers(replay_safe))]
+struct ReplaySafe;
 
 /// Handlers without the transaction, which are called concurrently.
 #[divan::bench(sample_count = 20, sample_size = 1)]
@@ -69,6 +77,27 @@ fn transactional(bencher: Bencher<'_, '_>) {
 fn inline(bencher: Bencher<'_, '_>) {
     drain(bencher, |stream, inbox| {
         Consumer::builder(stream, inbox, Transactional::new(()))
+            .inline()
+            .build()
+    });
+}
+
+/// As `inline`, with one savepoint for all events of a unit: none runs a statement of its own, so that what
+/// this takes beyond `inline_concurrent` is the unit's bookkeeping.
+#[divan::bench(sample_count = 20, sample_size = 1)]
+fn inline_replay_safe(bencher: Bencher<'_, '_>) {
+    drain(bencher, |stream, inbox| {
+        Consumer::builder(stream, inbox, ReplaySafe::new(()))
+            .inline()
+            .build()
+    });
+}
+
+/// As `concurrent`, settled by the transaction that stores the event.
+#[divan::bench(sample_count = 20, sample_size = 1)]
+fn inline_concurrent(bencher: Bencher<'_, '_>) {
+    drain(bencher, |stream, inbox| {
+        Consumer::builder(stream, inbox, Concurrent::new(()))
             .inline()
             .build()
     });

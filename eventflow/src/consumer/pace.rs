@@ -58,40 +58,40 @@ impl Pace {
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_waits_is_split_until_a_row_is_known_to_be_quick() {
+    /// How many of 100 rows one of four workers takes after these times of shares, in milliseconds.
+    fn share_after(shares: &[(usize, u64)]) -> usize {
         let pace = Pace::default();
-        assert_eq!(pace.share(100, 4), 25);
-        pace.note(25, Duration::from_millis(1));
-        assert_eq!(pace.share(100, 4), 100);
-        assert_eq!(pace.share(1_000, 4), 500);
+        for (rows, time) in shares {
+            pace.note(*rows, Duration::from_millis(*time));
+        }
+        pace.share(100, 4)
     }
 
     #[test]
-    fn slow_rows_are_split_again() {
+    fn rows_are_split_unless_they_are_quick() {
+        assert_eq!(share_after(&[]), 25);
+        assert_eq!(share_after(&[(25, 1)]), 100);
+        assert_eq!(share_after(&[(25, 10)]), 50);
+        assert_eq!(share_after(&[(100, 1), (1, 1_000)]), 25);
+    }
+
+    #[test]
+    fn one_slow_row_among_quick_ones_is_soon_made_up_for() {
+        let mut shares = vec![(1, 1_000)];
+        shares.extend([(25, 1); 50]);
+        assert_eq!(share_after(&shares), 100);
+    }
+
+    #[test]
+    fn a_share_is_a_part_at_least_and_no_more_than_waits() {
         let pace = Pace::default();
-        pace.note(100, Duration::from_millis(1));
-        pace.note(1, Duration::from_secs(1));
-        assert_eq!(pace.share(100, 4), 25);
         assert_eq!(pace.share(3, 4), 1);
-    }
-
-    #[test]
-    fn what_has_become_slow_is_split_at_once() {
-        let pace = Pace::default();
-        pace.note(100, Duration::from_millis(1));
+        assert_eq!(pace.share(9, 0), 9);
+        pace.note(25, Duration::from_millis(1));
+        assert_eq!(pace.share(1_000, 4), 500);
+        assert_eq!(pace.share(9, 4), 9);
         pace.forget();
         assert_eq!(pace.share(100, 4), 25);
-    }
-
-    #[test]
-    fn one_slow_row_is_forgotten_among_quick_ones() {
-        let pace = Pace::default();
-        pace.note(1, Duration::from_secs(1));
-        for _ in 0..50 {
-            pace.note(25, Duration::from_millis(1));
-        }
-        assert_eq!(pace.share(100, 4), 100);
     }
 
     #[test]
@@ -102,6 +102,5 @@ mod tests {
         let pace = Pace::default();
         pace.note(9, Duration::ZERO);
         assert_eq!(pace.share(9, 4), 9);
-        assert_eq!(pace.share(9, 0), 9);
     }
 }

@@ -146,7 +146,7 @@ async fn order_is_kept_while_workers_are_killed_and_stopped() {
     }
 }
 
-/// It has told the server that it goes on reading, and has not committed that.
+/// It has told the server that it goes on reading, and has not committed that. When it goes on, it is none.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_that_stands_still_within_a_transaction_does_not_keep_its_right() {
     // Below the time for which a handler's transaction may stand still.
@@ -165,6 +165,12 @@ async fn a_reader_that_stands_still_within_a_transaction_does_not_keep_its_right
     inbox.migrate().await.unwrap();
     let beside = PgPool::connect(database.url()).await.unwrap();
     create_effects(&beside).await;
+    beside
+        .execute("ALTER TABLE effects ADD COLUMN place BIGSERIAL")
+        .await
+        .unwrap();
+    let stream = RedisStream::builder(redis.url()).stream("work");
+    let stream = stream.connect().await.unwrap();
     let at = InboxAt::Postgres(database.url().to_owned());
     let config = WorkerConfig {
         ordered: true,
@@ -186,10 +192,20 @@ async fn a_reader_that_stands_still_within_a_transaction_does_not_keep_its_right
 
     let mut second = Worker::start(&config);
     eventually(SOON, async || reads_since(&second).is_some()).await;
-
+    stream.send(&[work(0, 0)]).await.unwrap();
     first.signal(Signal::CONT);
-    first.stop().await;
-    second.stop().await;
+    stream.send(&[work(0, 1)]).await.unwrap();
+    eventually(DEADLINE, async || {
+        inbox.counts("billing").await.unwrap().processed == 2
+    })
+    .await;
+
+    assert_eq!(first.stop().await.count("read"), 0);
+    assert_eq!(second.stop().await.count("read"), 2);
+    assert_eq!(
+        done(&beside).await,
+        BTreeMap::from([("000".to_owned(), vec![0, 1])])
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -84,7 +84,7 @@ where
     for run in 0..RERUNS {
         if run > 0 {
             let pause = Duration::from_millis(fastrand::u64(5..50));
-            tokio::time::sleep(pause).await;
+            engine.pause(pause).await;
             let Some(held) = engine.still_held(vec![row]).await.pop() else {
                 return;
             };

@@ -132,7 +132,7 @@ impl OrderedInbox for PgInbox {
         let policy = self.policy();
         let (pool, settings) = (self.pool.clone(), Arc::clone(&self.settings));
         let consumer = consumer.to_owned();
-        let passed = uncut(async move {
+        uncut(async move {
             let (mut next, mut passed) = (Some(Uuid::nil()), 0);
             while let Some(from) = next {
                 let (statements, consumer) = (&settings.statements, &consumer);
@@ -170,15 +170,9 @@ impl OrderedInbox for PgInbox {
                     next = Some(from);
                 }
             }
-            Ok::<_, Error>(passed)
+            Ok(passed)
         })
-        .await?;
-        if passed > 0
-            && let Some(order) = &self.order
-        {
-            order.passed.notify_one();
-        }
-        Ok(passed)
+        .await
     }
 
     async fn leave_order(&self, consumer: &str) -> Result<u64, Error> {

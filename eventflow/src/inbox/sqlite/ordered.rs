@@ -126,7 +126,7 @@ impl OrderedInbox for SqliteInbox {
     async fn pass_turns(&self, consumer: &str) -> Result<u64, Error> {
         let policy = self.policy();
         let (database, consumer) = (Arc::clone(&self.database), consumer.to_owned());
-        let passed = uncut(async move {
+        uncut(async move {
             let (mut after, mut passed) = (None, 0);
             loop {
                 let what = "waiting events could not be given their turn";
@@ -148,18 +148,12 @@ impl OrderedInbox for SqliteInbox {
                     continue;
                 }
                 if last.is_none() {
-                    return Ok::<u64, Error>(passed);
+                    return Ok(passed);
                 }
                 after = last;
             }
         })
-        .await?;
-        if passed > 0
-            && let Some(order) = &self.order
-        {
-            order.passed.notify_one();
-        }
-        Ok(passed)
+        .await
     }
 
     async fn leave_order(&self, consumer: &str) -> Result<u64, Error> {
