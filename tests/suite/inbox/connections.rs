@@ -1,13 +1,13 @@
 //! The connections of an inbox in Postgres: how many, and how they are opened.
 
-use std::time::Duration;
+use std::{error::Error as _, time::Duration};
 
 use eventflow::{
     ErrorKind, Inbox,
     inbox::{Demand, Unit as _},
     prelude::*,
 };
-use eventflow_tests::{postgres::Database, shop};
+use eventflow_tests::{postgres::Database, process::free_port, shop};
 use sqlx::{Executor as _, PgPool, postgres::PgPoolOptions};
 
 use super::{CONSUMER, Status, holder, insert, settlement};
@@ -46,6 +46,21 @@ async fn a_pool_that_is_too_small_is_refused_when_the_consumer_is_built() {
         );
         drop(consumer(inbox, 3).unwrap());
     }
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_named_with_the_reason() {
+    let port = free_port();
+    let url = format!("postgres://shop:canary@localhost:{port}/shop");
+
+    let error = PgInbox::connect(&url).await.unwrap_err();
+
+    assert!(error.is_transient());
+    let told = format!("{error}: {}", error.source().unwrap());
+    let server = format!("the database cannot be reached at localhost:{port}: ");
+    assert!(told.starts_with(&server), "{told}");
+    assert!(told.contains("Connection refused"), "{told}");
+    assert!(!told.contains("canary"), "{told}");
 }
 
 #[tokio::test]

@@ -2,11 +2,11 @@
 
 use std::{str::FromStr as _, time::Duration};
 
-use sqlx::{PgPool, postgres::PgConnectOptions};
+use sqlx::{ConnectOptions as _, PgPool, postgres::PgConnectOptions};
 
 use super::{session::Session, table::Table};
 use crate::{
-    database::identifier::Identifier,
+    database::{error::failed, identifier::Identifier},
     error::{Error, ErrorKind},
 };
 
@@ -81,10 +81,16 @@ impl Place {
                 (Some(options), pool)
             }
         };
-        let connection = pool.acquire().await;
-        drop(connection.map_err(|error| {
-            crate::database::error::failed(kind, "the database cannot be reached", error)
-        })?);
+        if let Err(error) = pool.acquire().await {
+            let (what, error) = match &options {
+                Some(options) => (unreachable(options), cause(options, error).await),
+                None => (
+                    "the database of the pool cannot be reached".to_owned(),
+                    error,
+                ),
+            };
+            return Err(failed(kind, what, error));
+        }
         Ok(Connected {
             pool,
             options,
@@ -100,5 +106,28 @@ impl Place {
             schema: schema.transpose()?,
             name: Identifier::new("table", &self.table)?,
         })
+    }
+}
+
+/// How long the server may take to say why it cannot be reached.
+const CAUSE_WITHIN: Duration = Duration::from_secs(1);
+
+fn unreachable(options: &PgConnectOptions) -> String {
+    let server = options.get_socket().map_or_else(
+        || format!("{}:{}", options.get_host(), options.get_port()),
+        |socket| socket.display().to_string(),
+    );
+    format!("the database cannot be reached at {server}")
+}
+
+/// Why no connection was to be had. A pool tries again until its time is over, and says no more than that.
+async fn cause(options: &PgConnectOptions, error: sqlx::Error) -> sqlx::Error {
+    if !matches!(error, sqlx::Error::PoolTimedOut) {
+        return error;
+    }
+    match tokio::time::timeout(CAUSE_WITHIN, options.connect()).await {
+        Ok(Err(cause)) => cause,
+        // By now it can be reached, or it says nothing.
+        Ok(Ok(_)) | Err(_) => error,
     }
 }
