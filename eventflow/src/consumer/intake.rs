@@ -107,6 +107,7 @@ where
         let (engine, feeder) = (self.engine, self.feeder);
         let batch_size = engine.settings.batch_size;
         engine.able_worker().await;
+        engine.late.room().await;
         let mut patience = self.patience();
         loop {
             let room = tokio::time::timeout(patience, feeder.room(batch_size)).await;

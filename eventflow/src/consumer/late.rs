@@ -3,7 +3,10 @@
 //! A worker that has stored a batch does not wait for them: its retries and its other rows go on while
 //! the stream is away.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use tokio::sync::Notify;
 
@@ -17,19 +20,42 @@ use crate::{
     stream::{EntryId, Source},
 };
 
-/// Entries whose rows are committed, and that are to be acknowledged. There are few: nothing more can
-/// be read while the stream is away.
+/// How many may be late before nothing more is read: a stream may be read whose user must not
+/// acknowledge.
+const MOST: usize = 1_000;
+
+/// Entries whose rows are committed, and that are to be acknowledged.
 #[derive(Debug, Default)]
 pub(super) struct Late {
     entries: Mutex<Vec<EntryId>>,
+    /// Those that are being acknowledged included.
+    number: AtomicUsize,
     added: Notify,
+    acknowledged: Notify,
 }
 
 impl Late {
+    /// Waits until more may be read.
+    pub(super) async fn room(&self) {
+        loop {
+            let acknowledged = self.acknowledged.notified();
+            if self.number.load(Ordering::SeqCst) < MOST {
+                return;
+            }
+            acknowledged.await;
+        }
+    }
+
     fn add(&self, entries: &[EntryId]) {
+        self.number.fetch_add(entries.len(), Ordering::SeqCst);
         let mut late = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         late.extend_from_slice(entries);
         self.added.notify_one();
+    }
+
+    fn note_acknowledged(&self, entries: usize) {
+        self.number.fetch_sub(entries, Ordering::SeqCst);
+        self.acknowledged.notify_waiters();
     }
 
     fn take(&self) -> Vec<EntryId> {
@@ -78,5 +104,34 @@ where
     Src: Source,
     I: Inbox,
 {
-    acknowledge(engine, &engine.late.take()).await;
+    let entries = engine.late.take();
+    acknowledge(engine, &entries).await;
+    engine.late.note_acknowledged(entries.len());
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn more_is_read_while_few_entries_are_late() {
+        let entry = EntryId {
+            stream: Arc::from("orders"),
+            id: "1700000000000-0".to_owned(),
+        };
+        let late = Late::default();
+        late.add(&vec![entry.clone(); MOST - 1]);
+        assert!(late.room().now_or_never().is_some());
+
+        late.add(&[entry]);
+        let mut room = Box::pin(late.room());
+        assert!(room.as_mut().now_or_never().is_none());
+        assert_eq!(late.take().len(), MOST);
+        assert!(room.as_mut().now_or_never().is_none());
+
+        late.note_acknowledged(MOST);
+        assert!(room.now_or_never().is_some());
+    }
 }

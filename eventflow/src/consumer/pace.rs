@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use super::unit::UNIT_TIME;
+
 /// Rows that take a worker no longer than this are not split: they would be done hardly sooner, by more
 /// commits.
 const SHORT: Duration = Duration::from_millis(20);
@@ -22,8 +24,12 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Notes how long it took a worker to run and settle so many rows.
+    /// Notes how long it took a worker to run and settle so many rows. Of a share that outlasts a unit some
+    /// may have gone back to the queue, so it says nothing.
     pub(super) fn note(&self, rows: usize, time: Duration) {
+        if time >= UNIT_TIME {
+            return self.forget();
+        }
         let rows = u128::try_from(rows.max(1)).unwrap_or(u128::MAX);
         let time = u64::try_from(time.as_nanos() / rows).unwrap_or(u64::MAX);
         let mean = match self.per_row.load(Ordering::Relaxed) {
@@ -72,12 +78,18 @@ mod tests {
         assert_eq!(share_after(&[]), 25);
         assert_eq!(share_after(&[(25, 1)]), 100);
         assert_eq!(share_after(&[(25, 10)]), 50);
-        assert_eq!(share_after(&[(100, 1), (1, 1_000)]), 25);
+        assert_eq!(share_after(&[(100, 1), (1, 900)]), 25);
+    }
+
+    #[test]
+    fn a_share_that_outlasts_a_unit_says_nothing() {
+        assert_eq!(share_after(&[(10_000, 999)]), 100);
+        assert_eq!(share_after(&[(100, 1), (10_000, 1_000)]), 25);
     }
 
     #[test]
     fn one_slow_row_among_quick_ones_is_soon_made_up_for() {
-        let mut shares = vec![(1, 1_000)];
+        let mut shares = vec![(1, 900)];
         shares.extend([(25, 1); 50]);
         assert_eq!(share_after(&shares), 100);
     }

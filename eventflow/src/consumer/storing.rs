@@ -80,8 +80,10 @@ pub(super) struct Storing<'b> {
     rows: Vec<Row>,
     /// An insert was not answered, so what is a duplicate now may be its row.
     unanswered: bool,
-    /// Duplicates that may be rows of an insert that was not answered.
+    /// Duplicates that may be rows to run of an insert that was not answered.
     doubtful: Vec<Lease>,
+    /// The same of rows that are not to run in this process.
+    doubtful_kept: Vec<Arriving<'b>>,
     /// The right to read, if the rows are to be in order.
     reading: Option<&'b Reading>,
 }
@@ -113,6 +115,7 @@ impl<'b> Storing<'b> {
             rows: Vec::new(),
             unanswered: false,
             doubtful: Vec::new(),
+            doubtful_kept: Vec::new(),
             reading: None,
         }
     }
@@ -140,7 +143,7 @@ impl<'b> Storing<'b> {
                 Ok(insertion) => {
                     let stored = std::mem::take(part);
                     self.parts.pop();
-                    self.note(engine, &stored, insertion);
+                    self.note(engine, stored, insertion);
                 }
                 Err(error) if error.kind() != ErrorKind::Refused => {
                     self.unanswered = true;
@@ -165,12 +168,13 @@ impl<'b> Storing<'b> {
                     }
                     self.parts.pop();
                     for (arriving, insertion) in kept {
-                        self.note(engine, &[arriving], insertion);
+                        self.note(engine, vec![arriving], insertion);
                     }
                 }
             }
         }
-        self.release_doubtful(engine).await
+        self.release_doubtful(engine).await?;
+        self.count_doubtful_kept(engine).await
     }
 
     /// The arrivals of a batch that one statement carries, none of which was tried before.
@@ -188,7 +192,7 @@ impl<'b> Storing<'b> {
         I: Inbox,
     {
         for part in std::mem::take(&mut self.parts) {
-            self.count(engine, &part, duplicates);
+            self.count(engine, part, duplicates);
         }
     }
 
@@ -200,7 +204,7 @@ impl<'b> Storing<'b> {
     fn note<Src, I>(
         &mut self,
         engine: &Engine<Src, I>,
-        stored: &[Arriving<'_>],
+        stored: Vec<Arriving<'b>>,
         insertion: Insertion,
     ) where
         Src: Send + Sync + 'static,
@@ -214,24 +218,21 @@ impl<'b> Storing<'b> {
     fn count<Src, I>(
         &mut self,
         engine: &Engine<Src, I>,
-        stored: &[Arriving<'_>],
+        stored: Vec<Arriving<'b>>,
         duplicates: &[Uuid],
     ) where
         Src: Send + Sync + 'static,
         I: Inbox,
     {
         for arriving in stored {
-            let is_new = !duplicates.contains(&arriving.row);
-            // No lease tells of a row that is not to run here, but most likely the insert that was not
-            // answered has made it; of a malformed entry it has, for the row's name is the entry's.
-            let is_kept = arriving.is_kept();
-            if is_new || (self.unanswered && is_kept) {
+            if !duplicates.contains(&arriving.row) {
                 engine.note_arrival(arriving.entry, arriving.kind, arriving.reason());
-            } else if self.unanswered {
-                self.doubtful.push(Lease::first(arriving.row));
+            } else if !self.unanswered {
+                engine.note_duplicates(1);
+            } else if arriving.is_kept() {
+                self.doubtful_kept.push(arriving);
             } else {
-                engine.counters.read.one();
-                engine.counters.duplicates.one();
+                self.doubtful.push(Lease::first(arriving.row));
             }
         }
     }
@@ -251,13 +252,27 @@ impl<'b> Storing<'b> {
         let rows: Vec<Uuid> = self.doubtful.iter().map(|lease| lease.id).collect();
         let stored = engine.inbox.count_stored(&rows).await?;
         let doubtful = std::mem::take(&mut self.doubtful).len() as u64;
-        engine.counters.read.add(doubtful);
+        engine.counters.read.add(stored);
         engine.counters.stored.add(stored);
-        engine
-            .counters
-            .duplicates
-            .add(doubtful.saturating_sub(stored));
+        engine.note_duplicates(doubtful.saturating_sub(stored));
         engine.due_changed.notify_one();
+        Ok(())
+    }
+
+    /// Counts what an insert stored without answering; the others are duplicates.
+    async fn count_doubtful_kept<Src, I>(&mut self, engine: &Engine<Src, I>) -> Result<()>
+    where
+        Src: Send + Sync + 'static,
+        I: Inbox,
+    {
+        while let Some(arriving) = self.doubtful_kept.last() {
+            if engine.inbox.count_stored(&[arriving.row]).await? > 0 {
+                engine.note_arrival(arriving.entry, arriving.kind, arriving.reason());
+            } else {
+                engine.note_duplicates(1);
+            }
+            self.doubtful_kept.pop();
+        }
         Ok(())
     }
 }
@@ -375,6 +390,11 @@ async fn store_refused<'b, Src, I: Inbox>(
 }
 
 impl<Src, I: Inbox> Engine<Src, I> {
+    fn note_duplicates(&self, duplicates: u64) {
+        self.counters.read.add(duplicates);
+        self.counters.duplicates.add(duplicates);
+    }
+
     /// Counts and logs what an entry came to that is no duplicate.
     fn note_arrival(&self, entry: &Entry, kind: Kind, reason: &str) {
         self.counters.read.one();

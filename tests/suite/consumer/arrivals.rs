@@ -3,10 +3,15 @@
 use deadpool_redis::redis::Value;
 use eventflow::{Consumer, Envelope, Failure, MemoryStream, RedisStream, Sink, stream::Source};
 use eventflow_tests::{
+    eventually,
     redis::RedisServer,
     shop::{Database, GROUP, PriceAsked, Script, Shop, names, order, router},
+    site::Site,
+    worker::{Worker, WorkerConfig},
 };
 use futures_util::FutureExt;
+
+use super::DEADLINE;
 
 on_every_database!(
     a_duplicate_is_acknowledged_and_not_run,
@@ -15,6 +20,7 @@ on_every_database!(
     a_malformed_entry_is_kept_with_its_bytes,
     a_corrected_event_is_no_duplicate_of_the_broken_one,
     a_malformed_entry_that_comes_again_counts_as_a_duplicate,
+    what_an_unanswered_insert_finds_of_a_malformed_entry_says_how_it_counts,
     a_payload_that_cannot_be_decoded_is_a_dead_letter_at_once,
     a_malformed_entry_of_a_long_stream_is_kept_and_blocks_nothing,
     several_streams_are_read_by_one_consumer,
@@ -157,6 +163,34 @@ async fn a_malformed_entry_that_comes_again_counts_as_a_duplicate<D: Database>()
     let counts = (report.read, report.duplicates, report.malformed);
     assert_eq!(counts, (1, 1, 0), "{report}");
     assert_eq!(shop.counts().await.dead_letter, 1);
+}
+
+/// Stored by it, or stored before.
+async fn what_an_unanswered_insert_finds_of_a_malformed_entry_says_how_it_counts<D: Database>() {
+    let site = Site::<D>::start().await;
+    let config = WorkerConfig {
+        reader: Some("reader".to_owned()),
+        ..site.worker()
+    };
+    let entry = ["XADD", "work", "*", "data", "no event"];
+    let _: String = site.redis.run(&entry).await;
+    Worker::start_to_fail(&config, "before_ack=abort")
+        .exit()
+        .await;
+
+    for (malformed, duplicates) in [(0, 1), (1, 0)] {
+        let mut worker = Worker::start_to_fail(&config, "after_commit=fail*1");
+        eventually(DEADLINE, async || {
+            let rows = site.rows("dead_letter").await.len() as u64;
+            rows == 1 + malformed && site.pending(&config.group).await == 0
+        })
+        .await;
+        let report = worker.stop().await;
+
+        let counts = ["read", "malformed", "duplicates"].map(|name| report.count(name));
+        assert_eq!(counts, [1, malformed, duplicates]);
+        let _: String = site.redis.run(&entry).await;
+    }
 }
 
 async fn a_payload_that_cannot_be_decoded_is_a_dead_letter_at_once<D: Database>() {

@@ -1,8 +1,10 @@
 //! R5 and R7: Redis has no memory left, or does not let the consumer do its work.
 
+use std::time::Duration;
+
 use eventflow::{Consumer, ErrorKind, Sink, stream::RedisStreamBuilder};
 use eventflow_tests::{
-    eventually,
+    always, eventually,
     running::Running,
     shop::{OnPostgres, Postgres, Script, order, router},
 };
@@ -19,6 +21,7 @@ on_postgres!(
     r5_a_full_server_is_read_on_and_published_to_when_it_has_memory_again,
     r7_a_key_that_is_no_stream_is_waited_out_later,
     r7_a_missing_permission_is_waited_out_later,
+    r7_a_missing_permission_to_acknowledge_stops_the_reading,
     r7_a_password_that_is_another_is_waited_out_later,
 );
 
@@ -167,4 +170,35 @@ async fn r7_a_password_that_is_another_ends_the_start() {
 
 async fn r7_a_password_that_is_another_is_waited_out_later<D: OnPostgres>() {
     OTHER_PASSWORD.is_waited_out::<D>().await;
+}
+
+/// What is stored is handled, and does not pile up unacknowledged.
+async fn r7_a_missing_permission_to_acknowledge_stops_the_reading<D: OnPostgres>() {
+    const ORDERS: u32 = 3_000;
+    let shop = RedisShop::<D>::open().await;
+    let stream = Refusal::stream(&shop).await;
+    let _: String = shop
+        .redis
+        .run(&["ACL", "SETUSER", "service", "-xack"])
+        .await;
+    let consumer = shop
+        .consumer_of(stream, shop.shop.inbox(), Script::new())
+        .await;
+    shop.orders(0..ORDERS).await;
+
+    let running = Running::start(consumer.build().unwrap());
+    eventually(DEADLINE, async || shop.shop.counts().await.processed > 0).await;
+    always(Duration::from_secs(4), async || {
+        shop.pending().await < 1_500
+    })
+    .await;
+    let _: String = shop
+        .redis
+        .run(&["ACL", "SETUSER", "service", "+xack"])
+        .await;
+    eventually(DEADLINE, async || shop.is_done().await).await;
+    let report = running.stop().await;
+
+    let orders = u64::from(ORDERS);
+    assert_eq!((report.stored, report.duplicates), (orders, 0), "{report}");
 }

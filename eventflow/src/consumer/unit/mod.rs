@@ -43,7 +43,7 @@ use crate::{
 };
 
 /// How long a transaction stays open for further events.
-const UNIT_TIME: Duration = Duration::from_secs(1);
+pub(super) const UNIT_TIME: Duration = Duration::from_secs(1);
 
 /// Runs events with a transaction: as many as fit share one.
 pub(super) struct UnitOfWork<'e, Src, I: Inbox> {
