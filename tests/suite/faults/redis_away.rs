@@ -282,3 +282,20 @@ async fn r4_entries_of_an_answer_that_was_cut_are_read_first<D: OnPostgres>() {
         logs.text()
     );
 }
+
+/// The kernel's table says which timer of a connection is running: 02 is that of the probes.
+#[tokio::test]
+async fn r4_an_idle_connection_is_probed() {
+    let redis = RedisServer::start().await;
+    let _stream = reader(redis.url()).connect().await.unwrap();
+
+    let server = format!(":{:04X}", redis.port());
+    eventually(DEADLINE, async || {
+        let connections = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        connections.lines().any(|connection| {
+            let columns: Vec<&str> = connection.split_whitespace().collect();
+            columns[2].ends_with(&server) && columns[5].starts_with("02:")
+        })
+    })
+    .await;
+}

@@ -5,13 +5,22 @@ use std::{fmt, time::Duration};
 use deadpool_redis::{
     Connection, Manager, Pool, PoolError, Runtime,
     redis::{
-        AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline, RedisError, TlsCertificates,
-        aio::MultiplexedConnection, cmd,
+        AsyncConnectionConfig, Client, Cmd, ConnectionInfo, FromRedisValue, IntoConnectionInfo,
+        Pipeline, RedisError, RedisResult, TlsCertificates,
+        aio::MultiplexedConnection,
+        cmd,
+        io::tcp::{TcpSettings, socket2::TcpKeepalive},
     },
 };
 
 use super::failure::{self, Failure};
 use crate::error::{Error, ErrorKind, Result};
+
+/// How long a connection is idle before it is probed: less than what is between two hosts forgets one in.
+const PROBED_AFTER: Duration = Duration::from_secs(30);
+
+/// Between two such probes.
+const PROBED_EVERY: Duration = Duration::from_secs(10);
 
 /// How to reach the server.
 pub(super) struct ServerSettings {
@@ -181,10 +190,10 @@ fn client(settings: &ServerSettings) -> Result<Client> {
         install_tls_provider();
     }
     let Some(pem) = &settings.root_certificate else {
-        return Client::open(url).map_err(bad_url);
+        return connection_info(url).and_then(Client::open).map_err(bad_url);
     };
     // Read apart from the certificate, so that the error is about one of them.
-    Client::open(url).map_err(bad_url)?;
+    let info = connection_info(url).map_err(bad_url)?;
     let bad_certificate = || {
         Error::configuration(
             "the root certificate cannot be used; give it in PEM, with a `rediss://` URL",
@@ -198,7 +207,19 @@ fn client(settings: &ServerSettings) -> Result<Client> {
         client_tls: None,
         root_cert: Some(pem.clone()),
     };
-    Client::build_with_tls(url, certificates).map_err(|error| bad_certificate().with_source(error))
+    Client::build_with_tls(info, certificates).map_err(|error| bad_certificate().with_source(error))
+}
+
+/// What is sent does not wait for the answer to what was sent before it. That commands are not answered
+/// their deadlines tell; probes are for connections with nothing to do.
+fn connection_info(url: &str) -> RedisResult<ConnectionInfo> {
+    let probes = TcpKeepalive::new()
+        .with_time(PROBED_AFTER)
+        .with_interval(PROBED_EVERY);
+    let settings = TcpSettings::default()
+        .set_nodelay(true)
+        .set_keepalive(probes);
+    Ok(url.into_connection_info()?.set_tcp_settings(settings))
 }
 
 /// Gives rustls a provider unless the program has chosen one: with two of them compiled in, it
