@@ -53,14 +53,28 @@ impl Late {
         self.added.notify_one();
     }
 
-    fn note_acknowledged(&self, entries: usize) {
-        self.number.fetch_sub(entries, Ordering::SeqCst);
-        self.acknowledged.notify_waiters();
-    }
-
-    fn take(&self) -> Vec<EntryId> {
+    fn take(&self) -> Taken<'_> {
         let mut late = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut late)
+        Taken {
+            entries: std::mem::take(&mut late),
+            late: self,
+        }
+    }
+}
+
+/// Entries that are being acknowledged. They are late no more when it is dropped: if a drain was cut
+/// before the server had them, they come again.
+struct Taken<'l> {
+    entries: Vec<EntryId>,
+    late: &'l Late,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.late
+            .number
+            .fetch_sub(self.entries.len(), Ordering::SeqCst);
+        self.late.acknowledged.notify_waiters();
     }
 }
 
@@ -104,9 +118,8 @@ where
     Src: Source,
     I: Inbox,
 {
-    let entries = engine.late.take();
-    acknowledge(engine, &entries).await;
-    engine.late.note_acknowledged(entries.len());
+    let taken = engine.late.take();
+    acknowledge(engine, &taken.entries).await;
 }
 
 #[cfg(test)]
@@ -128,10 +141,11 @@ mod tests {
         late.add(&[entry]);
         let mut room = Box::pin(late.room());
         assert!(room.as_mut().now_or_never().is_none());
-        assert_eq!(late.take().len(), MOST);
+        let taken = late.take();
+        assert_eq!(taken.entries.len(), MOST);
         assert!(room.as_mut().now_or_never().is_none());
 
-        late.note_acknowledged(MOST);
+        drop(taken);
         assert!(room.now_or_never().is_some());
     }
 }
