@@ -16,6 +16,7 @@
 pub mod chain;
 mod eventually;
 pub mod gate;
+pub mod property;
 pub mod proxy;
 pub mod reads;
 pub mod running;

@@ -92,7 +92,7 @@ where
 
     /// How many entries are read, and rows claimed, at once. Default: 100; 1 to 10 000.
     ///
-    /// Three batches may wait in the process. Larger batches cost fewer round trips and more leases
+    /// Six batches may wait in the process. Larger batches cost fewer round trips and more leases
     /// to recover after a crash. After large entries fewer are read at once, about 4 MiB of them; the
     /// first read holds a whole batch in memory, however large its entries are: where producers are
     /// not trusted, the server's `proto-max-bulk-len` limits them.
@@ -107,7 +107,7 @@ where
         self
     }
 
-    /// How many units of work run at once. Default: 4. The inbox gets two connections more.
+    /// How many units of work run at once. Default: 6. The inbox gets two connections more.
     ///
     /// SQLite has one writer: more workers there only wait.
     pub fn workers(mut self, workers: usize) -> Self {

@@ -203,8 +203,9 @@ impl<Src: Send + Sync + 'static, I: Inbox> Engine<Src, I> {
     /// Counts and logs what has been committed, and lets go of the leases.
     pub(super) fn note_settled(&self, settlements: &[Settlement], settled: &[Lease]) {
         self.vitals.note_commit();
+        let all = settled.len() == settlements.len();
         for settlement in settlements {
-            if settled.contains(&settlement.lease) {
+            if all || settled.contains(&settlement.lease) {
                 self.count(settlement);
             } else {
                 self.note_lease_lost(settlement.lease);

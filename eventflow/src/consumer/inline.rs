@@ -20,13 +20,14 @@ use super::{
     late::acknowledge_soon,
     outcome::Outcome,
     storing::{Storing, store},
-    unit::{Finished, Newborn, UnitOfWork, is_replay_safe, run_again},
+    unit::{Newborn, UnitOfWork, is_replay_safe, run_again},
     worker::run_by_route,
 };
 use crate::{
+    envelope::Envelope,
     error::chain,
     fail_point::{self, Point},
-    inbox::{Admission, Arrival, Inbox, Insertion, LossKind, Row, Unit, UnitLost},
+    inbox::{Admission, Arrival, Inbox, Insertion, Row, Unit, UnitLost},
     router::Route,
     stream::{Batch, EntryId, Source},
 };
@@ -42,7 +43,7 @@ enum Inline {
     /// Nothing of it is stored, and no handler has run.
     NotBegun,
     /// The unit is lost, with all that its handlers wrote in it.
-    Lost(LossKind),
+    Lost,
 }
 
 /// Stores a batch and runs its events; answers the rows that were run.
@@ -64,7 +65,8 @@ where
     if let Inline::Committed(rows) = inline {
         return rows;
     }
-    if let Inline::Lost(LossKind::CommitUnknown) = inline {
+    if let Inline::Lost = inline {
+        // Whatever the kind: what has run must not run again because its commit was not answered.
         storing.note_unanswered();
     }
     let Some(rows) = store(engine, &mut storing).await else {
@@ -73,7 +75,7 @@ where
     engine.held.take_on(&rows);
     acknowledge_soon(engine, &entries).await;
     let ids = ids_of(&rows);
-    if let Inline::Lost(_) = inline {
+    if let Inline::Lost = inline {
         for row in rows {
             Box::pin(run_by_route(engine, vec![row], None)).await;
         }
@@ -120,8 +122,8 @@ where
         is_committed
     };
     match join(running, acknowledging).await {
-        (_, true) => Inline::Committed(ids),
-        (lost, false) => Inline::Lost(lost.unwrap_or(LossKind::Infrastructure)),
+        ((), true) => Inline::Committed(ids),
+        ((), false) => Inline::Lost,
     }
 }
 
@@ -133,26 +135,28 @@ where
     Src: Send + Sync + 'static,
     I: Inbox,
 {
-    let mut unit = engine.inbox.begin().await?;
+    let mut unit = if arrivals
+        .iter()
+        .any(|arrival| is_lent(engine, &arrival.envelope))
+    {
+        engine.inbox.begin().await?
+    } else {
+        engine.inbox.begin_unlent().await?
+    };
     let insertion = unit.insert(&engine.holder, arrivals).await?;
     fail_point::reach(Point::AfterInsert).await?;
     Ok((unit, insertion))
 }
 
-/// Runs rows in the unit that has inserted them, as far as they get there; answers how it was lost.
-async fn run<Src, I>(
-    engine: &Engine<Src, I>,
-    unit: I::Unit,
-    newborn: Newborn,
-    rows: Vec<Row>,
-) -> Option<LossKind>
+/// Runs rows in the unit that has inserted them, as far as they get there.
+async fn run<Src, I>(engine: &Engine<Src, I>, unit: I::Unit, newborn: Newborn, rows: Vec<Row>)
 where
     Src: Source,
     I: Inbox,
 {
     let (transactional, concurrent): (Vec<_>, Vec<_>) = rows
         .into_iter()
-        .partition(|row| takes_transaction(engine, row));
+        .partition(|row| is_lent(engine, &row.envelope));
     let optimistic = is_replay_safe(engine, &transactional);
     let mut work = UnitOfWork::with_newborn(engine, unit, newborn, optimistic);
     let mut calls = calls(engine, concurrent);
@@ -165,8 +169,8 @@ where
     // What has ended is not to be repeated because a neighbour loses the unit.
     if !calls.is_terminated() || (has_ended && !transactional.is_empty()) {
         ended = commit_beside(&mut work, &mut calls).await;
-        if let Some(kind) = work.lost_newborn() {
-            return Some(kind);
+        if work.has_lost_newborn() {
+            return;
         }
     }
     let calls = stream::iter(ended).chain(calls);
@@ -174,15 +178,9 @@ where
         for row in transactional {
             work.run(row).await;
         }
-        let Finished {
-            again,
-            lost_newborn,
-        } = work.finish().await;
-        run_again(engine, again).await;
-        lost_newborn
+        run_again(engine, work.finish().await).await;
     };
-    let (lost_newborn, ()) = join(units, finish(engine, calls)).await;
-    lost_newborn
+    join(units, finish(engine, calls)).await;
 }
 
 /// Commits the unit while calls go on: their time is not for the database to use up. Answers those that
@@ -206,10 +204,11 @@ where
     }
 }
 
-fn takes_transaction<Src, I: Inbox>(engine: &Engine<Src, I>, row: &Row) -> bool {
+/// Whether an event's handler takes the transaction.
+fn is_lent<Src, I: Inbox>(engine: &Engine<Src, I>, envelope: &Envelope) -> bool {
     let routes = engine.dispatcher.routes();
     matches!(
-        routes.route(&row.envelope.metadata().event_type),
+        routes.route(&envelope.metadata().event_type),
         Route::Handler(route) if route.transactional
     )
 }

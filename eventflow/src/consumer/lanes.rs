@@ -20,8 +20,9 @@ use crate::{
     stream::{Batch, EntryId, Source},
 };
 
-/// How many batches are stored at once: while one waits for its commit, another is taken apart.
-const LANES: usize = 2;
+/// How many batches are stored at once: while some wait for their commits, others are taken apart. With fewer,
+/// the CPUs wait for the disk.
+pub(super) const LANES: usize = 4;
 
 /// The batches that are being stored.
 pub(super) struct Lanes {

@@ -11,7 +11,7 @@ use super::unit::UNIT_TIME;
 
 /// Rows that take a worker no longer than this are not split: they would be done hardly sooner, by more
 /// commits.
-const SHORT: Duration = Duration::from_millis(20);
+const SHORT: Duration = Duration::from_millis(50);
 
 /// A new time counts one part in so many.
 const PARTS: u64 = 4;
@@ -77,7 +77,7 @@ mod tests {
     fn rows_are_split_unless_they_are_quick() {
         assert_eq!(share_after(&[]), 25);
         assert_eq!(share_after(&[(25, 1)]), 100);
-        assert_eq!(share_after(&[(25, 10)]), 50);
+        assert_eq!(share_after(&[(25, 25)]), 50);
         assert_eq!(share_after(&[(100, 1), (1, 900)]), 25);
     }
 
@@ -100,7 +100,7 @@ mod tests {
         assert_eq!(pace.share(3, 4), 1);
         assert_eq!(pace.share(9, 0), 9);
         pace.note(25, Duration::from_millis(1));
-        assert_eq!(pace.share(1_000, 4), 500);
+        assert_eq!(pace.share(2_000, 4), 1_250);
         assert_eq!(pace.share(9, 4), 9);
         pace.forget();
         assert_eq!(pace.share(100, 4), 25);

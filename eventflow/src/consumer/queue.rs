@@ -7,12 +7,12 @@ use std::{
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use super::pace::Pace;
+use super::{lanes::LANES, pace::Pace};
 use crate::{inbox::Row, stream::Batch};
 
-/// How many batches may wait: one that is being stored, one that is being claimed, and one that keeps
+/// How many batches may wait: those that are being stored, one that is being claimed, and one that keeps
 /// the workers busy meanwhile.
-const BATCHES: usize = 3;
+const BATCHES: usize = LANES + 2;
 
 /// What a worker takes at once.
 pub(super) enum Work {

@@ -59,7 +59,7 @@ impl Settings {
             name,
             batch_size: 100,
             block: Duration::from_secs(2),
-            workers: 4,
+            workers: 6,
             inline: false,
             order: None,
             high_water_mark: 10_000,

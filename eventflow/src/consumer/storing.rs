@@ -78,7 +78,8 @@ pub(super) struct Storing<'b> {
     parts: Vec<Vec<Arriving<'b>>>,
     /// Rows of this batch to run.
     rows: Vec<Row>,
-    /// An insert was not answered, so what is a duplicate now may be its row.
+    /// An insert was not answered, or a unit was lost that had inserted them, so what is a duplicate now may be
+    /// its row.
     unanswered: bool,
     /// Duplicates that may be rows to run of an insert that was not answered.
     doubtful: Vec<Lease>,
@@ -126,6 +127,13 @@ impl<'b> Storing<'b> {
         self
     }
 
+    fn way(&self) -> Way<'b> {
+        Way {
+            reading: self.reading,
+            is_repeated: self.unanswered,
+        }
+    }
+
     fn is_lost(&self) -> bool {
         self.reading
             .is_some_and(|reading| reading.lost.is_cancelled())
@@ -137,9 +145,10 @@ impl<'b> Storing<'b> {
         Src: Send + Sync + 'static,
         I: Inbox,
     {
+        let way = self.way();
         while let Some(part) = self.parts.last_mut() {
             let arrivals = part.iter().map(Arriving::arrival).collect();
-            match insert(engine, self.reading, arrivals).await {
+            match insert(engine, way, arrivals).await {
                 Ok(insertion) => {
                     let stored = std::mem::take(part);
                     self.parts.pop();
@@ -162,7 +171,7 @@ impl<'b> Storing<'b> {
                 Err(error) => {
                     let mut kept = Vec::with_capacity(part.len());
                     for refused in part.iter() {
-                        let stored = store_refused(engine, self.reading, refused, &error).await;
+                        let stored = store_refused(engine, way, refused, &error).await;
                         self.unanswered |= stored.is_err();
                         kept.push(stored?);
                     }
@@ -196,7 +205,7 @@ impl<'b> Storing<'b> {
         }
     }
 
-    /// Notes that a commit of the whole batch was not answered.
+    /// Notes that the whole batch may be stored already.
     pub(super) fn note_unanswered(&mut self) {
         self.unanswered = true;
     }
@@ -224,9 +233,13 @@ impl<'b> Storing<'b> {
         Src: Send + Sync + 'static,
         I: Inbox,
     {
+        let mut events = 0;
         for arriving in stored {
             if !duplicates.contains(&arriving.row) {
-                engine.note_arrival(arriving.entry, arriving.kind, arriving.reason());
+                match arriving.kind {
+                    Kind::Event => events += 1,
+                    kind => engine.note_arrival(arriving.entry, kind, arriving.reason()),
+                }
             } else if !self.unanswered {
                 engine.note_duplicates(1);
             } else if arriving.is_kept() {
@@ -235,6 +248,8 @@ impl<'b> Storing<'b> {
                 self.doubtful.push(Lease::first(arriving.row));
             }
         }
+        engine.counters.read.add(events);
+        engine.counters.stored.add(events);
     }
 
     /// Makes rows due at once that an insert stored without answering; the others are duplicates.
@@ -323,16 +338,25 @@ fn parts_of(batch: Vec<Arriving<'_>>) -> Vec<Vec<Arriving<'_>>> {
     parts
 }
 
+/// How arrivals are stored.
+#[derive(Clone, Copy)]
+struct Way<'r> {
+    reading: Option<&'r Reading>,
+    /// An insert of theirs may have stored them without an answer.
+    is_repeated: bool,
+}
+
 async fn insert<Src, I: Inbox>(
     engine: &Engine<Src, I>,
-    reading: Option<&Reading>,
+    way: Way<'_>,
     arrivals: Vec<Arrival>,
 ) -> Result<Insertion> {
     if arrivals.is_empty() {
         return Ok(Insertion::default());
     }
     let (inbox, holder, database) = (&engine.inbox, &engine.holder, &engine.vitals.database);
-    let insertion = match reading {
+    let insertion = match way.reading {
+        None if way.is_repeated => database.ask(inbox.insert_again(holder, arrivals)).await?,
         None => database.ask(inbox.insert(holder, arrivals)).await?,
         Some(reading) => {
             let inserting = inbox.insert_in_order(holder, &reading.lease, arrivals);
@@ -355,7 +379,7 @@ async fn insert<Src, I: Inbox>(
 /// letter with the bytes of its entry.
 async fn store_refused<'b, Src, I: Inbox>(
     engine: &Engine<Src, I>,
-    reading: Option<&Reading>,
+    way: Way<'_>,
     refused: &Arriving<'b>,
     refusal: &Error,
 ) -> Result<(Arriving<'b>, Insertion)> {
@@ -364,7 +388,7 @@ async fn store_refused<'b, Src, I: Inbox>(
     } = *refused;
     if let Content::Event(arrival) = &refused.content {
         let arrival = arrival.clone().with_payload_as_bytes();
-        match insert(engine, reading, vec![arrival.clone()]).await {
+        match insert(engine, way, vec![arrival.clone()]).await {
             Err(error) if error.kind() != ErrorKind::Refused => return Err(error),
             Err(_) => {}
             Ok(insertion) => {
@@ -385,7 +409,7 @@ async fn store_refused<'b, Src, I: Inbox>(
         row,
         content: Content::Malformed(reason),
     };
-    let insertion = insert(engine, reading, vec![arriving.arrival()]).await?;
+    let insertion = insert(engine, way, vec![arriving.arrival()]).await?;
     Ok((arriving, insertion))
 }
 

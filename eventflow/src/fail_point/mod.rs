@@ -80,26 +80,21 @@ pub(crate) fn reach(_: Point) -> std::future::Ready<Result<(), Error>> {
     std::future::ready(Ok(()))
 }
 
-/// Runs the INSERT of a batch, which commits by itself; where it is to stop before its commit, in a
+/// Inserts a batch by a statement that commits by itself; where it is to stop before its commit, in a
 /// transaction of its own.
 #[cfg(feature = "postgres")]
-pub(crate) async fn insert<DB, A>(
-    connection: &mut DB::Connection,
-    statement: sqlx::query::Query<'static, DB, A>,
-) -> Result<Vec<DB::Row>, sqlx::Error>
-where
-    DB: sqlx::Database,
-    A: sqlx::IntoArguments<DB> + Send + 'static,
-    for<'c> &'c mut DB::Connection: sqlx::Executor<'c, Database = DB>,
-{
+pub(crate) async fn insert<T>(
+    connection: &mut sqlx::PgConnection,
+    insert: impl AsyncFnOnce(&mut sqlx::PgConnection) -> Result<T, sqlx::Error>,
+) -> Result<T, sqlx::Error> {
     #[cfg(feature = "fail-points")]
     if plan::of_this_process().stops_at(Point::AfterInsert) {
         let mut transaction = sqlx::Connection::begin(connection).await?;
-        let rows = statement.fetch_all(&mut *transaction).await?;
+        let inserted = insert(&mut transaction).await?;
         let reached = reach(Point::AfterInsert).await;
         reached.map_err(|error| sqlx::Error::Io(std::io::Error::other(error)))?;
         transaction.commit().await?;
-        return Ok(rows);
+        return Ok(inserted);
     }
-    statement.fetch_all(connection).await
+    insert(connection).await
 }

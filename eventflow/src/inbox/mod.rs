@@ -142,8 +142,18 @@ pub trait Inbox: OrderedInbox + Clone + fmt::Debug + 'static {
     /// Whether statements store nothing that come after a handler has ended the unit's transaction.
     fn guards_units(&self) -> bool;
 
-    /// Stores arrivals, all or none; an event that is there already is left as it is.
+    /// Stores arrivals, all or none; an event that is there already is left as it is. No insert had these ids
+    /// before, unless it has failed: what it may have stored without an answer is for
+    /// [`insert_again`](Self::insert_again).
     fn insert(
+        &self,
+        holder: &Holder,
+        arrivals: Vec<Arrival>,
+    ) -> impl Future<Output = Result<Insertion, Error>> + Send;
+
+    /// As [`insert`](Self::insert), of arrivals that an earlier insert was to store which was not answered:
+    /// those that it has stored are duplicates.
+    fn insert_again(
         &self,
         holder: &Holder,
         arrivals: Vec<Arrival>,
@@ -185,6 +195,11 @@ pub trait Inbox: OrderedInbox + Clone + fmt::Debug + 'static {
 
     /// Opens a unit of work.
     fn begin(&self) -> impl Future<Output = Result<Self::Unit, UnitLost>> + Send;
+
+    /// Opens a unit of work that is lent to no handler, so that there is nothing to guard it against.
+    fn begin_unlent(&self) -> impl Future<Output = Result<Self::Unit, UnitLost>> + Send {
+        self.begin()
+    }
 
     /// Counts the rows that are due, up to `limit`.
     fn backlog(

@@ -1,6 +1,6 @@
 //! A row as both databases give it, and how it becomes an event again.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashSet, time::Duration};
 
 use chrono::{DateTime, Utc};
 use foldhash::fast::RandomState;
@@ -12,34 +12,58 @@ use crate::{
     inbox::{Admission, Arrival, Counts, DeadLetter, Insertion, Lease, Recovery, Row, Status},
 };
 
-/// The rows that have entered, and the payload as the column gives it back if that differs from what arrived.
-pub(crate) type Entered = HashMap<Uuid, Option<String>, RandomState>;
+/// The rows of an insert that have entered.
+#[derive(Debug)]
+pub(crate) enum Entered {
+    All,
+    Only(Ids),
+}
+
+/// The ids of rows.
+pub(crate) type Ids = HashSet<Uuid, RandomState>;
+
+impl Entered {
+    /// Those of so many rows.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn of(ids: Ids, rows: usize) -> Self {
+        if ids.len() == rows {
+            Self::All
+        } else {
+            Self::Only(ids)
+        }
+    }
+
+    pub(crate) fn has(&self, id: &Uuid) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(ids) => ids.contains(id),
+        }
+    }
+}
 
 /// Sorts the arrivals of an insert by whether they entered, in their order.
-pub(crate) fn insertion(arrivals: Vec<Arrival>, mut entered: Entered) -> Insertion {
+pub(crate) fn insertion(arrivals: Vec<Arrival>, entered: &Entered) -> Insertion {
     let mut insertion = Insertion::default();
     for arrival in arrivals {
         let Arrival { id, admission, .. } = arrival;
-        match entered.remove(&id) {
-            None => insertion.duplicates.push(id),
-            Some(payload) if admission == Admission::Run => {
-                // What the column refused is decoded from the bytes beside it.
-                let as_bytes = arrival.raw.and_then(|raw| String::from_utf8(raw).ok());
-                let envelope = match as_bytes.or(payload) {
-                    Some(payload) => arrival
-                        .envelope
-                        .with_payload(Payload::from_checked(payload)),
-                    None => arrival.envelope,
-                };
-                insertion.rows.push(Row {
-                    lease: Lease::first(id),
-                    envelope,
-                    retry_count: 0,
-                    max_retries: arrival.max_retries,
-                    due_in: Duration::ZERO,
-                });
-            }
-            Some(_) => {}
+        if !entered.has(&id) {
+            insertion.duplicates.push(id);
+        } else if admission == Admission::Run {
+            // What the column refused is decoded from the bytes beside it.
+            let as_bytes = arrival.raw.and_then(|raw| String::from_utf8(raw).ok());
+            let envelope = match as_bytes {
+                Some(payload) => arrival
+                    .envelope
+                    .with_payload(Payload::from_checked(payload)),
+                None => arrival.envelope,
+            };
+            insertion.rows.push(Row {
+                lease: Lease::first(id),
+                envelope,
+                retry_count: 0,
+                max_retries: arrival.max_retries,
+                due_in: Duration::ZERO,
+            });
         }
     }
     insertion

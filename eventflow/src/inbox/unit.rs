@@ -15,6 +15,8 @@ use crate::{
 /// Dropping a unit that was not committed closes its connection: nothing of it is stored, and the
 /// connection never goes back to the pool.
 ///
+/// One of which a method but [`check`](Self::check) has answered an error is lost, and to be dropped.
+///
 /// # Cancel safety
 /// None of its methods may be cut but [`rollback`](Self::rollback), which may be repeated.
 pub trait Unit: sealed::Sealed + Send + 'static {
@@ -54,7 +56,8 @@ pub trait Unit: sealed::Sealed + Send + 'static {
         arrivals: Vec<Arrival>,
     ) -> impl Future<Output = Result<Insertion, UnitLost>> + Send;
 
-    /// Writes the next states; answers the claims that held.
+    /// Writes the next states; answers the claims that held. The unit may be lost if one did not: its commit
+    /// then says so.
     fn settle(
         &mut self,
         holder: &Holder,
@@ -127,6 +130,14 @@ impl UnitLost {
         Self::new(
             LossKind::Handler,
             "a row that the unit has inserted cannot be found in it; a handler or a trigger must not change the inbox",
+        )
+    }
+
+    #[cfg(feature = "postgres")]
+    pub(crate) fn row_changed() -> Self {
+        Self::new(
+            LossKind::Handler,
+            "a row of the unit was changed within it; a handler or a trigger must not change the inbox",
         )
     }
 

@@ -34,11 +34,11 @@ on_postgres!(
 /// Long enough for dozens of tries of whoever does not wait between them.
 const A_WHILE: Duration = Duration::from_secs(1);
 
-/// How many entries a consumer of one worker and batches of ten has read and not stored, at most: two
-/// batches are being stored, and one waits for them. Inline three more wait for the worker, which stores
+/// How many entries a consumer of one worker and batches of ten has read and not stored, at most: four
+/// batches are being stored, and one waits for them. Inline six more wait for the worker, which stores
 /// one.
 const fn most_unstored(mode: Mode) -> i64 {
-    if mode.inline { 70 } else { 30 }
+    if mode.inline { 120 } else { 50 }
 }
 
 /// Numbers that sort as their names do.
@@ -292,7 +292,8 @@ async fn p5_slow_database<D: OnPostgres>() {
     let (unread, waiting) = (unread.into_inner(), waiting.into_inner());
     let most = most_unstored(D::MODE);
     assert!(unread <= most, "{unread} entries were read and not stored");
-    assert!(waiting <= 60, "{waiting} rows waited");
+    // Six batches, the worker's, and one that is claimed.
+    assert!(waiting <= 80, "{waiting} rows waited");
     done_once(&site.shop, FIRST..FIRST + 150).await;
     let report = running.stop().await;
     assert_eq!((report.processed, report.failed), (150, 0), "{report}");

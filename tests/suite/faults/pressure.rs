@@ -70,8 +70,9 @@ fn high_water(worker: &Worker) -> usize {
 /// stream: the worker takes not half the memory that it would need for all of it.
 async fn b1_backlog_of_two_hundred_megabytes<D: OnPostgres>() {
     const BATCH: usize = 100;
-    /// Three batches wait, two workers have a share of one each, and inline three are on their way.
-    const HELD: usize = 8;
+    /// Six batches wait, of which four are not acknowledged yet, two workers have a share of one each, and
+    /// inline one is read.
+    const HELD: usize = 13;
     const MARK: u32 = 5_000;
 
     let site = Site::<D>::start().await;

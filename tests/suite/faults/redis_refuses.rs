@@ -188,9 +188,9 @@ async fn r7_a_missing_permission_to_acknowledge_stops_the_reading<D: OnPostgres>
 
     let running = Running::start(consumer.build().unwrap());
     eventually(DEADLINE, async || shop.shop.counts().await.processed > 0).await;
-    // Beside the 1,000, a batch that is read, three that wait, and one with each worker.
+    // Beside the 1,000, a batch that is read, six that wait, and one with each worker.
     always(Duration::from_secs(5), async || {
-        shop.pending().await < 2_000
+        shop.pending().await < 2_600
     })
     .await;
     let _: String = shop

@@ -18,6 +18,31 @@ on_each_database! {
     a_dropped_unit_stores_nothing_and_the_next_begins,
 }
 
+/// By this it would never be settled, and run again for ever.
+#[tokio::test]
+async fn a_handler_that_changes_a_row_of_the_inbox_fails() {
+    let fixture = Postgres::start().await;
+    let leases = insert(fixture.inbox(), &holder("a"), &["1", "2"]).await;
+    let settlements = [0, 1].map(|row| settlement(leases[row], Status::Processed));
+    let mut unit = fixture.inbox().begin().await.unwrap();
+    let change = "UPDATE event_inbox SET status = 'processed' WHERE event_id = '1'";
+    Postgres::run(unit.connection(), change).await.unwrap();
+
+    let lost = unit.settle(&holder("a"), &settlements).await.unwrap_err();
+
+    assert_eq!(lost.kind(), LossKind::Handler, "{lost}");
+    drop(unit);
+    assert_eq!(
+        fixture
+            .inbox()
+            .counts(super::CONSUMER)
+            .await
+            .unwrap()
+            .processing,
+        2
+    );
+}
+
 async fn a_failed_attempt_is_rolled_back_and_the_others_commit<F: Fixture>(fixture: F) {
     let leases = insert(fixture.inbox(), &holder("a"), &["1"]).await;
     let mut unit = fixture.inbox().begin().await.unwrap();

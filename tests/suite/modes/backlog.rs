@@ -21,8 +21,8 @@ const BATCH: usize = 5;
 const MARK: usize = 20;
 const PARCELS: u32 = 100;
 
-/// Leased rows: three batches wait, and the worker runs one.
-const LEASED: usize = 4 * BATCH;
+/// Leased rows: six batches wait, and the worker runs one.
+const LEASED: usize = 7 * BATCH;
 
 /// A consumer of one worker. Parcels hold no transaction, which on SQLite would keep all others from
 /// writing.

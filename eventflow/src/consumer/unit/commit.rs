@@ -89,6 +89,16 @@ where
     unit.publish(&engine.outbox, outgoing).await
 }
 
+/// The rows of which the claims did not hold; nearly always there is none to look for.
+fn gone<'s>(
+    settlements: &'s [Settlement],
+    settled: &'s [Lease],
+) -> impl Iterator<Item = &'s Settlement> {
+    let all = settled.len() == settlements.len();
+    let settlements = settlements.iter();
+    settlements.filter(move |settlement| !all && !settled.contains(&settlement.lease))
+}
+
 /// Commits together: the handlers' writes, what they have published, and their rows' next states.
 pub(super) async fn commit<Src, I>(
     engine: &Engine<Src, I>,
@@ -106,9 +116,8 @@ where
     fail_point::reach(Point::BeforeSettle).await?;
     publish(engine, &mut unit, ending.outgoing).await?;
     let settled = unit.settle(&engine.holder, settlements).await?;
-    let overtaken = settlements.iter().find(|settlement| {
-        settlement.status == Status::Processed && !settled.contains(&settlement.lease)
-    });
+    let overtaken =
+        gone(settlements, &settled).find(|settlement| settlement.status == Status::Processed);
     if let Some(settlement) = overtaken {
         // Another owner exists: its run counts, so this one's writes must not be stored.
         engine.note_lease_lost(settlement.lease);

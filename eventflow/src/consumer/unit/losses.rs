@@ -37,7 +37,7 @@ where
 
     pub(super) fn note_newborn_lost(&mut self, kind: LossKind, error: &BoxError) {
         self.engine.note_unit_lost(kind, error);
-        self.lost_newborn = Some(kind);
+        self.has_lost_newborn = true;
         self.undone.clear();
         self.back.clear();
     }

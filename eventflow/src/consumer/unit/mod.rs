@@ -38,7 +38,7 @@ use super::{
 use crate::{
     delivery::Delivery,
     error::BoxError,
-    inbox::{Inbox, LossKind, Row, Settlement, Unit, UnitLost},
+    inbox::{Inbox, Row, Settlement, Unit, UnitLost},
     router::NotReady,
 };
 
@@ -52,7 +52,7 @@ pub(super) struct UnitOfWork<'e, Src, I: Inbox> {
     /// Rows that the open unit has inserted.
     newborn: Option<Newborn>,
     /// Such rows were lost with their unit: nothing of this work's rows is there any more.
-    lost_newborn: Option<LossKind>,
+    has_lost_newborn: bool,
     /// Events share one savepoint.
     optimistic: bool,
     /// Rows whose writes were taken back with another's: they run next, with savepoints.
@@ -81,14 +81,6 @@ enum Ran<U> {
     NotOpened(UnitLost),
 }
 
-/// What is left when the units of some rows have ended.
-pub(super) struct Finished {
-    /// Rows of lost units.
-    pub(super) again: Vec<Row>,
-    /// How rows were lost that their unit had inserted.
-    pub(super) lost_newborn: Option<LossKind>,
-}
-
 impl<'e, Src, I> UnitOfWork<'e, Src, I>
 where
     Src: Send + Sync + 'static,
@@ -99,7 +91,7 @@ where
             engine,
             open: None,
             newborn: None,
-            lost_newborn: None,
+            has_lost_newborn: false,
             optimistic,
             undone: VecDeque::new(),
             again: Vec::new(),
@@ -125,9 +117,9 @@ where
         }
     }
 
-    /// How rows were lost that the unit had inserted.
-    pub(super) fn lost_newborn(&self) -> Option<LossKind> {
-        self.lost_newborn
+    /// Whether rows were lost that the unit had inserted.
+    pub(super) fn has_lost_newborn(&self) -> bool {
+        self.has_lost_newborn
     }
 
     /// Runs one row, in the open unit or a new one, and those whose writes it has cost.
@@ -158,7 +150,7 @@ where
 
     async fn run_one(&mut self, row: Row) {
         let engine = self.engine;
-        if self.lost_newborn.is_some() {
+        if self.has_lost_newborn {
             return;
         }
         if engine.stopping.is_cancelled() {
@@ -177,7 +169,7 @@ where
             return self.hand_back(row, &"the layers of the handler are not ready".into());
         }
         let ran = self.attempt(&row).await;
-        if self.lost_newborn.is_some() {
+        if self.has_lost_newborn {
             // A commit on the way has lost it, and with it the row.
             return;
         }
@@ -411,17 +403,15 @@ where
         Ok(unit)
     }
 
-    /// Commits, hands back what is to be handed back, and answers what is to run again.
-    pub(super) async fn finish(mut self) -> Finished {
+    /// Commits, hands back what is to be handed back, and answers what is to run again: the rows of lost
+    /// units.
+    pub(super) async fn finish(mut self) -> Vec<Row> {
         self.commit().await;
         // The commit of events that share a savepoint may have taken them back.
         self.run_undone().await;
         self.commit().await;
         self.engine.settle_apart(self.apart).await;
         self.engine.hand_back(&self.back).await;
-        Finished {
-            again: self.again,
-            lost_newborn: self.lost_newborn,
-        }
+        self.again
     }
 }

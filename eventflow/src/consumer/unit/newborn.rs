@@ -53,8 +53,14 @@ impl Newborn {
     }
 
     fn to_run<'n>(&'n self, settlements: &'n [Settlement]) -> impl Iterator<Item = Lease> + 'n {
+        // Nearly always all of them are, and none has to be looked for.
+        let leases = if settlements.len() == self.leases.len() {
+            [].as_slice()
+        } else {
+            self.leases.as_slice()
+        };
         let is_settled = |lease: &Lease| settlements.iter().any(|settled| settled.lease == *lease);
-        self.leases
+        leases
             .iter()
             .filter(move |lease| !is_settled(lease))
             .copied()

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, mem, pin::pin, time::Duration};
 
-use super::{Finished, UNIT_TIME, UnitOfWork};
+use super::{UNIT_TIME, UnitOfWork};
 use crate::{
     consumer::{engine::Engine, queue::Queue},
     inbox::{Inbox, Row},
@@ -39,8 +39,7 @@ pub(in crate::consumer) async fn run_in_units<Src, I>(
         }
         running.await;
     }
-    let Finished { again, .. } = work.finish().await;
-    run_again(engine, again).await;
+    run_again(engine, work.finish().await).await;
 }
 
 /// Whether units of these rows may run without a savepoint for each: their handlers say so, and
@@ -92,8 +91,7 @@ where
         }
         let mut work = UnitOfWork::new(engine, false);
         work.run(row).await;
-        let Finished { mut again, .. } = work.finish().await;
-        let Some(lost) = again.pop() else {
+        let Some(lost) = work.finish().await.pop() else {
             return;
         };
         row = lost;

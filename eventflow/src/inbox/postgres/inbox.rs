@@ -5,7 +5,12 @@ use std::{sync::Arc, time::Duration};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{PgInbox, PgUnit, Settings, batch, check, connection, migrate, row, statement};
+use super::{
+    PgInbox, PgUnit, Settings, check, connection,
+    insert::{Insert, as_stored},
+    migrate, row, settle, statement,
+    unit::Guard,
+};
 use crate::{
     database::{
         columns::micros,
@@ -122,22 +127,15 @@ impl Inbox for PgInbox {
     }
 
     async fn insert(&self, holder: &Holder, arrivals: Vec<Arrival>) -> Result<Insertion, Error> {
-        let arrivals = batch::keep_refused_as_bytes(arrivals);
-        let parameters = batch::arrivals(&arrivals, Status::Processing, holder);
-        let statement = self.batch(&self.settings.statements.insert, parameters)?;
-        let (pool, settings) = (self.pool.clone(), Arc::clone(&self.settings));
-        let rows = uncut(async move {
-            let rows = settings.run(&pool, async |connection| {
-                fail_point::insert(connection, statement).await
-            });
-            rows.await.map_err(|error| {
-                let table = &settings.table;
-                failed(format!("events could not be stored in {table}"), error)
-            })
-        })
-        .await?;
-        let entered = row::entered(&rows).map_err(|error| self.unreadable(error))?;
-        Ok(record::insertion(arrivals, entered))
+        self.store(holder, arrivals, false).await
+    }
+
+    async fn insert_again(
+        &self,
+        holder: &Holder,
+        arrivals: Vec<Arrival>,
+    ) -> Result<Insertion, Error> {
+        self.store(holder, arrivals, true).await
     }
 
     async fn claim(&self, holder: &Holder, due: Due, limit: u32) -> Result<Vec<Row>, Error> {
@@ -172,7 +170,7 @@ impl Inbox for PgInbox {
 
     async fn extend(&self, holder: &Holder, leases: Vec<Lease>) -> Result<Vec<Lease>, Error> {
         let statement = self
-            .batch(&self.settings.statements.extend, batch::leases(&leases))?
+            .batch(&self.settings.statements.extend, settle::leases(&leases))?
             .bind(holder.name.clone())
             .bind(micros(holder.lease));
         self.rows("leases could not be extended", statement, row::lease)
@@ -181,7 +179,7 @@ impl Inbox for PgInbox {
 
     async fn release(&self, leases: Vec<Lease>, delay: Duration) -> Result<u64, Error> {
         let statement = self
-            .batch(&self.settings.statements.release, batch::leases(&leases))?
+            .batch(&self.settings.statements.release, settle::leases(&leases))?
             .bind(micros(delay));
         self.change("events could not be handed back", statement)
             .await
@@ -195,17 +193,37 @@ impl Inbox for PgInbox {
         if let Some(order) = self.order.clone() {
             return self.settle_in_order(holder, order, settlements).await;
         }
-        let statements = &self.settings.statements;
-        let (sql, parameters) = batch::settling(statements, None, settlements, holder);
-        let statement = self.batch(sql, parameters)?;
-        let rows = self.fetch("rows could not be settled", statement).await?;
-        row::settled(&rows).map_err(|error| self.unreadable(error))
+        let (pool, settings, holder) = self.shared(holder);
+        let settlements = settlements.to_vec();
+        uncut(async move {
+            let settled = settings.run(&pool, async |connection| {
+                let statements = &settings.statements;
+                if !settle::all_processed(&settlements) {
+                    return settle::settle(connection, statements, None, &holder, &settlements)
+                        .await;
+                }
+                let claims = settle::claims(&settlements);
+                settle::settle_processed_alone(connection, statements, claims).await
+            });
+            settled.await.map_err(|error| {
+                let table = &settings.table;
+                failed(format!("rows could not be settled in {table}"), error)
+            })
+        })
+        .await
     }
 
     async fn begin(&self) -> Result<PgUnit, UnitLost> {
-        let (pool, settings) = (self.pool.clone(), Arc::clone(&self.settings));
-        let order = self.order.clone();
-        uncut(async move { PgUnit::begin(pool, &settings, order).await }).await
+        let guard = if self.guards_units() {
+            Guard::CursorAndSession
+        } else {
+            Guard::Cursor
+        };
+        self.begin_with(guard).await
+    }
+
+    async fn begin_unlent(&self) -> Result<PgUnit, UnitLost> {
+        self.begin_with(Guard::None).await
     }
 
     async fn backlog(&self, consumer: &str, limit: u32) -> Result<u64, Error> {
@@ -280,6 +298,47 @@ impl Inbox for PgInbox {
             .bind(ids.to_vec());
         self.change_in_order("dead letters could not be deleted", consumer, statement)
             .await
+    }
+}
+
+impl PgInbox {
+    async fn begin_with(&self, guard: Guard) -> Result<PgUnit, UnitLost> {
+        let (pool, settings) = (self.pool.clone(), Arc::clone(&self.settings));
+        let order = self.order.clone();
+        uncut(async move { PgUnit::begin(pool, &settings, order, guard).await }).await
+    }
+
+    async fn store(
+        &self,
+        holder: &Holder,
+        arrivals: Vec<Arrival>,
+        is_repeated: bool,
+    ) -> Result<Insertion, Error> {
+        let arrivals = as_stored(arrivals);
+        let (pool, settings, holder) = self.shared(holder);
+        uncut(async move {
+            let inserted = settings.run(&pool, async |connection| {
+                let insert = Insert {
+                    statements: &settings.statements,
+                    holder: &holder,
+                    run_as: Status::Processing,
+                };
+                fail_point::insert(connection, async |connection| {
+                    if is_repeated {
+                        insert.again(connection, &arrivals).await
+                    } else {
+                        insert.first(connection, &arrivals).await
+                    }
+                })
+                .await
+            });
+            let entered = inserted.await.map_err(|error| {
+                let table = &settings.table;
+                failed(format!("events could not be stored in {table}"), error)
+            })?;
+            Ok(record::insertion(arrivals, &entered))
+        })
+        .await
     }
 }
 

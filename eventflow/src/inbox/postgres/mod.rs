@@ -4,14 +4,17 @@
 //! share a table: rows are claimed with `SKIP LOCKED`, so none waits for another.
 
 mod adopt;
-mod batch;
 mod builder;
 mod check;
 mod inbox;
 mod index;
+mod insert;
+mod insert_sql;
+mod jsonb;
 mod migrate;
 mod ordered;
 mod row;
+mod settle;
 mod sql;
 mod turn;
 mod unit;

@@ -5,11 +5,7 @@ use std::sync::Arc;
 use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
 
-use super::{
-    PgInbox, batch,
-    row::{recovered, settled},
-    statement, turn,
-};
+use super::{PgInbox, insert::as_stored, row::recovered, settle::settle, statement, turn};
 use crate::{
     database::{
         postgres::{
@@ -106,7 +102,7 @@ impl OrderedInbox for PgInbox {
         reader: &ReaderLease,
         arrivals: Vec<Arrival>,
     ) -> Result<Option<Insertion>, Error> {
-        let arrivals = batch::keep_refused_as_bytes(arrivals);
+        let arrivals = as_stored(arrivals);
         let policy = self.policy();
         let (pool, settings, holder) = self.shared(holder);
         let reader = reader.clone();
@@ -189,18 +185,15 @@ impl PgInbox {
         order: Order,
         settlements: &[Settlement],
     ) -> Result<Vec<Lease>, Error> {
-        let statements = &self.settings.statements;
-        let (sql, parameters) =
-            batch::settling(statements, Some(order.policy), settlements, holder);
-        let settle = self.batch(sql, parameters)?;
         let (pool, settings, holder) = self.shared(holder);
         let settlements = settlements.to_vec();
         uncut(async move {
             // Commits together: the rows' next states, and the turns that they pass on.
             let done = settings.run_together(&pool, async |connection| {
-                let held = settled(&settle.fetch_all(&mut *connection).await?)?;
                 let (statements, consumer) = (&settings.statements, &holder.consumer);
                 let policy = order.policy;
+                let settled = settle(connection, statements, Some(policy), &holder, &settlements);
+                let held = settled.await?;
                 let passed = turn::pass(connection, statements, policy, consumer, &settlements);
                 Ok((held, passed.await?))
             });
@@ -301,7 +294,7 @@ impl PgInbox {
         order.map_or(OrderPolicy::default(), |order| order.policy)
     }
 
-    fn shared(&self, holder: &Holder) -> (sqlx::PgPool, Arc<super::Settings>, Holder) {
+    pub(super) fn shared(&self, holder: &Holder) -> (sqlx::PgPool, Arc<super::Settings>, Holder) {
         (
             self.pool.clone(),
             Arc::clone(&self.settings),

@@ -4,7 +4,10 @@
 //! index can stop. They get `{now}`, the clock as it is when the row is written, so that no lease
 //! begins before its row was found.
 
-use super::turn::{IDLE, TURN, TurnStatements};
+use super::{
+    insert_sql::InsertStatements,
+    turn::{IDLE, TURN, TurnStatements},
+};
 use crate::{
     database::{postgres::table::Table, sql::Sql},
     envelope::wire::MALFORMED,
@@ -70,8 +73,7 @@ pub(super) fn sql(template: &str, table: &Table) -> Sql {
 /// Every statement of an inbox.
 #[derive(Debug)]
 pub(super) struct Statements {
-    pub(super) insert: Sql,
-    pub(super) insert_in_order: Sql,
+    pub(super) insert: InsertStatements,
     pub(super) turn: TurnStatements,
     pub(super) claim_now: Sql,
     pub(super) claim_later: Sql,
@@ -83,6 +85,8 @@ pub(super) struct Statements {
     pub(super) settle: Sql,
     pub(super) amend: Sql,
     pub(super) settle_processed: Sql,
+    /// Which of the claims held that were settled as processed last.
+    pub(super) last_settled: Sql,
     pub(super) settle_in_order: Sql,
     /// As `settle_in_order`, where a dead letter holds nobody up.
     pub(super) settle_to_skip: Sql,
@@ -110,12 +114,16 @@ impl Statements {
                 .replace("{dead}", dead)
                 .replace("{locked}", locked))
         };
-        let settle_processed = |locked: &str| sql(&SETTLE_PROCESSED.replace("{locked}", locked));
+        let answering = |locked: &str| {
+            sql(&format!(
+                "WITH done AS ({SETTLE_PROCESSED} RETURNING inbox.id, inbox.lock_token)
+                SELECT array_agg(id), array_agg(lock_token){locked} FROM done"
+            ))
+        };
         let recover = |dead: &str| sql(&RECOVER.replace("{dead}", dead));
         let locked = |consumer: &str| LOCKED.replace("{consumer}", consumer);
         Self {
-            insert: sql(&insert(&UNORDERED)),
-            insert_in_order: sql(&insert(&ORDERED)),
+            insert: InsertStatements::new(table),
             turn: TurnStatements::new(table),
             claim_now: claim("<= {sent}"),
             claim_later: claim("< {turn}"),
@@ -125,10 +133,11 @@ impl Statements {
             release: sql(RELEASE),
             settle: settle("'processing'", "NULL", ""),
             amend: settle("'processed'", "NULL", ""),
-            settle_processed: settle_processed(""),
+            settle_processed: sql(SETTLE_PROCESSED),
+            last_settled: sql(LAST_SETTLED),
             settle_in_order: settle("'processing'", "NULL", &locked("$9")),
             settle_to_skip: settle("'processing'", "TIMESTAMPTZ 'infinity'", &locked("$9")),
-            settle_processed_in_order: settle_processed(&locked("$3")),
+            settle_processed_in_order: answering(&locked("$3")),
             backlog: sql(BACKLOG),
             stored: sql(STORED),
             next_due: sql(NEXT_DUE),
@@ -150,69 +159,6 @@ impl Statements {
         }
     }
 }
-
-/// In which an insert in order differs.
-struct Places {
-    waits_of: &'static str,
-    wait: &'static str,
-    positions_of: &'static str,
-    column: &'static str,
-}
-
-const UNORDERED: Places = Places {
-    waits_of: "$13::boolean[]",
-    wait: "CASE WHEN wait THEN TIMESTAMPTZ 'infinity' END",
-    positions_of: "",
-    column: "",
-};
-
-const ORDERED: Places = Places {
-    waits_of: "$13::smallint[]",
-    wait: "CASE wait WHEN 1 THEN TIMESTAMPTZ 'infinity' WHEN 2 THEN {turn} END",
-    positions_of: ", $19::bigint[]",
-    column: ", position",
-};
-
-fn insert(places: &Places) -> String {
-    INSERT
-        .replace("{waits_of}", places.waits_of)
-        .replace("{wait}", places.wait)
-        .replace("{positions_of}", places.positions_of)
-        .replace("{column}", places.column)
-}
-
-/// `$1` to `$15` the arrivals, an array for each column, `$16` consumer, `$17` holder, `$18` lease; in
-/// order, `$19` their positions.
-///
-/// All rows of a batch have one time, so that their own ids keep the order in which they were read.
-/// What comes back is what JSONB has made of the payload: a fresh event is decoded from the same bytes as
-/// one from the table. Two arrays in one row are read faster than as many rows.
-const INSERT: &str = "
-    WITH entered AS (INSERT INTO {table} AS inbox (
-        id, event_id, stream_id, event_type, aggregate_id, correlation_id, causation_id,
-        occurred_on, payload, headers, raw, status, max_retries, error_message,
-        consumer, received_at, processed_at, next_retry_at, last_error_at,
-        locked_by, locked_until, lock_token{column})
-    SELECT
-        id, event_id, stream_id, event_type, aggregate_id, correlation_id, causation_id,
-        occurred_on, payload::jsonb, headers::jsonb, raw, status, max_retries, error_message,
-        $16, statement_timestamp(),
-        CASE status WHEN 'processed' THEN statement_timestamp() END,
-        {wait},
-        CASE status WHEN 'dead_letter' THEN statement_timestamp() END,
-        CASE status WHEN 'processing' THEN $17 END,
-        CASE status WHEN 'processing'
-            THEN statement_timestamp() + $18 * INTERVAL '1 microsecond' END,
-        CASE WHEN status IN ('processing', 'processed') THEN 1 ELSE 0 END{column}
-    FROM unnest(
-        $1::uuid[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::text[], $7::text[],
-        $8::timestamptz[], $9::text[], $10::text[], $11::bytea[], $12::text[], {waits_of},
-        $14::integer[], $15::text[]{positions_of}) AS arrival(
-        id, event_id, stream_id, event_type, aggregate_id, correlation_id, causation_id,
-        occurred_on, payload, headers, raw, status, wait, max_retries, error_message{column})
-    ON CONFLICT (consumer, event_id) DO NOTHING
-    RETURNING inbox.id, inbox.payload)
-    SELECT array_agg(id), array_agg(payload::text) FROM entered";
 
 /// `$1` consumer, `$2` limit, `$3` holder, `$4` lease.
 const CLAIM: &str = "
@@ -296,14 +242,25 @@ const LOCKED: &str = ",
 /// `$1` and `$2` the claims: the rows are done. Locking them first, in one order, would cost a quarter
 /// more. Only a release of the same claims could wait for some of them too; it is repeated.
 const SETTLE_PROCESSED: &str = "
-    WITH done AS (UPDATE {table} AS inbox SET
+    UPDATE {table} AS inbox SET
         status = 'processed', processed_at = {now}, next_retry_at = NULL, error_message = NULL,
         locked_by = NULL, locked_until = NULL, recovering = FALSE
     FROM unnest($1::uuid[], $2::bigint[]) AS settled(id, token)
     WHERE inbox.id = settled.id AND inbox.lock_token = settled.token AND {by_id:settled}
-        AND {status} = 'processing'
-    RETURNING inbox.id, inbox.lock_token)
-    SELECT array_agg(id), array_agg(lock_token){locked} FROM done";
+        AND {status} = 'processing'";
+
+/// `$1` and `$2` the claims, `$3` how many of their rows [`SETTLE_PROCESSED`] has just written: those whose
+/// transaction is the youngest. Others may be processed under the same claim, by a commit without an answer
+/// or by another program, which at worst is named in the place of one.
+const LAST_SETTLED: &str = "
+    SELECT array_agg(id), array_agg(token) FROM (
+        SELECT claim.id, claim.token
+        FROM unnest($1::uuid[], $2::bigint[]) AS claim(id, token) CROSS JOIN LATERAL (
+            SELECT inbox.xmin FROM {table} AS inbox
+            WHERE inbox.id = claim.id AND inbox.lock_token = claim.token
+                AND {status} = 'processed'
+            LIMIT 1) AS settled
+        ORDER BY age(settled.xmin) LIMIT $3) AS last";
 
 /// `$1` to `$6` the settlements, an array for each column, `$7` holder, `$8` lease.
 const SETTLE: &str = "

@@ -13,8 +13,7 @@ use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
 
 use super::{
-    batch,
-    row::entered,
+    insert::Insert,
     sql::{Statements, sql},
 };
 use crate::{
@@ -25,7 +24,7 @@ use crate::{
     inbox::{
         Arrival, Holder, Insertion, OrderPolicy, ReaderLease, Settlement, Status,
         place::{Standing, parked_behind, place},
-        record::insertion,
+        record::{Entered, Ids, insertion},
     },
 };
 
@@ -233,20 +232,23 @@ pub(super) async fn insert(
         return Ok(None);
     };
     let placed = place(&arrivals, policy, standing);
-    let rows = if placed.is_empty() {
-        Vec::new()
+    let entered = if placed.is_empty() {
+        Entered::Only(Ids::default())
     } else {
-        let insert = batch::placed(&placed, holder)?.of(&statements.insert_in_order);
-        insert.fetch_all(connection).await?
+        let insert = Insert {
+            statements,
+            holder,
+            run_as: Status::Processing,
+        };
+        insert.in_order(connection, &placed).await?
     };
-    let entered = entered(&rows)?;
     let known = arrivals
         .iter()
         .map(|arrival| arrival.id)
-        .filter(|id| !entered.contains_key(id))
+        .filter(|id| !entered.has(id))
         .collect();
     let placed = placed.into_iter().map(|placed| placed.arrival);
-    let insertion = insertion(placed.collect(), entered);
+    let insertion = insertion(placed.collect(), &entered);
     Ok(Some(Insertion {
         duplicates: known,
         ..insertion

@@ -6,8 +6,10 @@ use sqlx::{Connection as _, Executor as _, PgConnection, PgPool, Postgres, pool:
 use tokio::sync::Notify;
 
 use super::{
-    Settings, batch,
-    row::{entered, settled},
+    Settings,
+    insert::{Insert, as_stored},
+    row::settled,
+    settle,
     sql::Statements,
     turn,
 };
@@ -26,35 +28,60 @@ use crate::{
 /// How long it may take to stop a statement. One that goes on ends by its own timeout.
 const STOPPED_WITHIN: Duration = Duration::from_secs(5);
 
-/// Opens the transaction, in one round trip.
-///
-/// The cursor is read when the transaction commits, and its query fails then: so a handler's own
-/// `COMMIT` fails and stores nothing. `random()` keeps the planner from failing at once.
-const BEGIN: &str = "
+/// What keeps a handler from ending the transaction that it is lent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Guard {
+    /// Nothing: no handler is lent it.
+    None,
+    /// The cursor is read when the transaction commits, and its query fails then: so a handler's own
+    /// `COMMIT` fails and stores nothing.
+    Cursor,
+    /// As well, outside of the unit's transaction the connection takes no writes, so that statements of a
+    /// handler that has ended the transaction store nothing by themselves.
+    CursorAndSession,
+}
+
+impl Guard {
+    /// Opens the transaction, in one round trip. `random()` keeps the planner from failing at once.
+    const fn begin(self) -> &'static str {
+        match self {
+            Self::None => "BEGIN READ WRITE",
+            Self::Cursor => {
+                "
     BEGIN READ WRITE;
     SAVEPOINT eventflow_unit;
     DECLARE eventflow_unit CURSOR WITH HOLD FOR SELECT
-        ('a handler must not commit the transaction that it is given ' || random())::integer";
-
-/// As [`BEGIN`]; outside of the unit's transaction the connection then takes no writes, so that
-/// statements of a handler that has ended the transaction store nothing by themselves.
-const BEGIN_GUARDED: &str = "
+        ('a handler must not commit the transaction that it is given ' || random())::integer"
+            }
+            Self::CursorAndSession => {
+                "
     BEGIN;
     SET default_transaction_read_only = on;
     COMMIT;
     BEGIN READ WRITE;
     SAVEPOINT eventflow_unit;
     DECLARE eventflow_unit CURSOR WITH HOLD FOR SELECT
-        ('a handler must not commit the transaction that it is given ' || random())::integer";
+        ('a handler must not commit the transaction that it is given ' || random())::integer"
+            }
+        }
+    }
 
-/// Fails if the transaction has ended, or was aborted: its commit would then answer `Ok` and store
-/// nothing.
-const BEFORE_COMMIT: &str = "RELEASE SAVEPOINT eventflow_unit; CLOSE eventflow_unit";
-
-const BEFORE_COMMIT_GUARDED: &str = "
+    /// Fails if a handler has ended the transaction, or swallowed an error that has aborted it: its commit would
+    /// then answer `Ok` and store nothing. Where no handler was lent it, only our own statements have run, and
+    /// each error of theirs loses the unit.
+    const fn before_commit(self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::Cursor => Some("RELEASE SAVEPOINT eventflow_unit; CLOSE eventflow_unit"),
+            Self::CursorAndSession => Some(
+                "
     RELEASE SAVEPOINT eventflow_unit;
     CLOSE eventflow_unit;
-    SET default_transaction_read_only = off";
+    SET default_transaction_read_only = off",
+            ),
+        }
+    }
+}
 
 /// An open transaction of a [`PgInbox`](super::PgInbox).
 pub struct PgUnit {
@@ -64,14 +91,16 @@ pub struct PgUnit {
     pool: PgPool,
     /// How long an answer may take.
     patience: Duration,
-    /// The server's process of this connection.
-    process: i32,
-    guarded: bool,
+    /// The server's process of this connection, whose statements may have to be stopped.
+    process: Option<i32>,
+    guard: Guard,
     order: Option<Order>,
     /// Told once this commits: a turn was passed on, so that a row is due.
     passed: Option<Arc<Notify>>,
     /// The savepoint of an attempt is set, and nothing was done since.
     is_at_savepoint: bool,
+    /// A claim did not hold, and what was written is taken back.
+    is_overtaken: bool,
     /// Committed, and fit for the pool.
     finished: bool,
 }
@@ -82,6 +111,7 @@ impl PgUnit {
         pool: PgPool,
         settings: &Settings,
         order: Option<Order>,
+        guard: Guard,
     ) -> Result<Self, UnitLost> {
         let failed = |error| lost("a unit of work could not begin", error);
         let connection = pool.acquire().await.map_err(failed)?;
@@ -91,19 +121,23 @@ impl PgUnit {
             statements: Arc::clone(&settings.statements),
             pool,
             patience: settings.session.patience(),
-            process: 0,
-            guarded: settings.session.options,
+            process: None,
+            guard,
             order,
             passed: None,
             is_at_savepoint: false,
+            is_overtaken: false,
             finished: false,
         };
         let begun = answered(unit.patience, async {
-            let begin = if unit.guarded { BEGIN_GUARDED } else { BEGIN };
-            transaction::begin::<Postgres>(&mut unit.connection, begin).await?;
+            transaction::begin::<Postgres>(&mut unit.connection, guard.begin()).await?;
+            if guard == Guard::None {
+                return Ok(None);
+            }
             sqlx::query_scalar("SELECT pg_backend_pid()")
                 .fetch_one(&mut *unit.connection)
                 .await
+                .map(Some)
         });
         unit.process = begun.await.map_err(failed)?;
         Ok(unit)
@@ -211,14 +245,17 @@ impl Unit for PgUnit {
         holder: &Holder,
         arrivals: Vec<Arrival>,
     ) -> Result<Insertion, UnitLost> {
-        let failed = |error| lost("events could not be stored", error);
-        let arrivals = batch::keep_refused_as_bytes(arrivals);
-        let parameters = batch::arrivals(&arrivals, Status::Processed, holder).map_err(failed)?;
-        let insert = parameters.of(&self.statements.insert);
-        let rows = answered(self.patience, insert.fetch_all(&mut *self.connection));
-        let rows = rows.await.map_err(failed)?;
-        let entered = entered(&rows).map_err(failed)?;
-        Ok(insertion(arrivals, entered))
+        let arrivals = as_stored(arrivals);
+        let insert = Insert {
+            statements: &self.statements,
+            holder,
+            run_as: Status::Processed,
+        };
+        let inserted = insert.first(&mut self.connection, &arrivals);
+        let entered = answered(self.patience, inserted).await;
+        entered
+            .map(|entered| insertion(arrivals, &entered))
+            .map_err(|error| lost("events could not be stored", error))
     }
 
     async fn settle(
@@ -228,12 +265,31 @@ impl Unit for PgUnit {
     ) -> Result<Vec<Lease>, UnitLost> {
         let failed = |error| lost("rows could not be settled", error);
         let policy = self.order.as_ref().map(|order| order.policy);
-        let (sql, parameters) = batch::settling(&self.statements, policy, settlements, holder);
-        let settle = parameters.map_err(failed)?.of(sql);
-        let held = answered(self.patience, settle.fetch_all(&mut *self.connection))
-            .await
-            .and_then(|rows| settled(&rows))
-            .map_err(failed)?;
+        if policy.is_none() && settle::all_processed(settlements) {
+            let claims = settle::claims(settlements);
+            let settled = settle::settle_processed(&mut self.connection, &self.statements, &claims);
+            if answered(self.patience, settled).await.map_err(failed)? == claims.len() {
+                return Ok(claims);
+            }
+            // Which claims did not hold, the rows tell once they are as they were.
+            self.is_overtaken = true;
+            self.is_at_savepoint = false;
+            self.run("ROLLBACK TO SAVEPOINT eventflow_unit")
+                .await
+                .map_err(failed)?;
+        }
+        let statements = &self.statements;
+        let settled = settle::settle(
+            &mut self.connection,
+            statements,
+            policy,
+            holder,
+            settlements,
+        );
+        let held = answered(self.patience, settled).await.map_err(failed)?;
+        if self.is_overtaken && held.len() == settlements.len() {
+            return Err(UnitLost::row_changed());
+        }
         if let Some(Order { policy, passed }) = self.order.clone() {
             let (connection, consumer) = (&mut self.connection, &holder.consumer);
             let pass = turn::pass(connection, &self.statements, policy, consumer, settlements);
@@ -246,7 +302,7 @@ impl Unit for PgUnit {
 
     async fn amend(&mut self, holder: &Holder, settlements: &[Settlement]) -> Result<(), UnitLost> {
         let failed = |error| lost("rows could not be amended", error);
-        let parameters = batch::next_states(settlements, holder).map_err(failed)?;
+        let parameters = settle::next_states(settlements, holder).map_err(failed)?;
         let amend = parameters.of(&self.statements.amend);
         let amended = answered(self.patience, amend.fetch_all(&mut *self.connection));
         let amended = amended.await.and_then(|rows| settled(&rows));
@@ -263,18 +319,18 @@ impl Unit for PgUnit {
     }
 
     async fn commit(mut self) -> Result<(), UnitLost> {
+        if self.is_overtaken {
+            return Err(UnitLost::lease_lost());
+        }
         self.check()?;
-        let before = if self.guarded {
-            BEFORE_COMMIT_GUARDED
-        } else {
-            BEFORE_COMMIT
-        };
-        self.run(before).await.map_err(|error| {
-            lost(
-                "the transaction of a unit of work is gone; a handler must not end it",
-                error,
-            )
-        })?;
+        if let Some(before) = self.guard.before_commit() {
+            self.run(before).await.map_err(|error| {
+                lost(
+                    "the transaction of a unit of work is gone; a handler must not end it",
+                    error,
+                )
+            })?;
+        }
         let commit = transaction::commit::<Postgres>(&mut self.connection);
         answered(self.patience, commit)
             .await

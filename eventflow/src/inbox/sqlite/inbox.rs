@@ -88,10 +88,19 @@ impl Inbox for SqliteInbox {
             insert
                 .alone(&mut connection, &arrivals)
                 .await
-                .map(|entered| record::insertion(arrivals, entered))
+                .map(|entered| record::insertion(arrivals, &entered))
                 .map_err(|error| failed(format!("events could not be stored in {table}"), error))
         })
         .await
+    }
+
+    /// An insert finds out in any case which rows are its own.
+    async fn insert_again(
+        &self,
+        holder: &Holder,
+        arrivals: Vec<Arrival>,
+    ) -> Result<Insertion, Error> {
+        self.insert(holder, arrivals).await
     }
 
     async fn claim(&self, holder: &Holder, due: Due, limit: u32) -> Result<Vec<Row>, Error> {

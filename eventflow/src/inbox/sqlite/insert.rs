@@ -21,7 +21,7 @@ use crate::{
         Arrival, Holder, Status,
         columns::Entering,
         place::{Placed, Wait},
-        record::Entered,
+        record::{Entered, Ids},
     },
 };
 
@@ -55,7 +55,7 @@ impl Insert<'_> {
         connection: &mut SqliteConnection,
         arrivals: &[Arrival],
     ) -> Result<Entered, sqlx::Error> {
-        let mut entered = Entered::default();
+        let mut entered = Ids::default();
         let mut rest = arrivals;
         while !rest.is_empty() {
             let insert = self.statements.insert(rest.len());
@@ -64,7 +64,7 @@ impl Insert<'_> {
             entered.extend(self.part(connection, insert, rows).await?);
             rest = later;
         }
-        Ok(entered)
+        Ok(Entered::of(entered, arrivals.len()))
     }
 
     /// Stores arrivals with their places in the transaction that is open.
@@ -73,7 +73,7 @@ impl Insert<'_> {
         connection: &mut SqliteConnection,
         placed: &[Placed],
     ) -> Result<Entered, sqlx::Error> {
-        let mut entered = Entered::default();
+        let mut entered = Ids::default();
         let mut rest = placed;
         while !rest.is_empty() {
             let insert = self.statements.insert_in_order(rest.len());
@@ -84,7 +84,7 @@ impl Insert<'_> {
             entered.extend(self.part(connection, insert, rows).await?);
             rest = later;
         }
-        Ok(entered)
+        Ok(Entered::Only(entered))
     }
 
     /// Stores as many arrivals as a statement takes.
@@ -93,7 +93,7 @@ impl Insert<'_> {
         connection: &mut SqliteConnection,
         insert: &InsertSql,
         part: impl ExactSizeIterator<Item = (&'_ Arrival, Option<(Wait, i64)>)> + Clone,
-    ) -> Result<Entered, sqlx::Error> {
+    ) -> Result<Ids, sqlx::Error> {
         let values = self.values(insert, part.clone());
         let values = values.map_err(sqlx::Error::Encode)?;
         let done = sqlx::query_with(insert.sql.text(), values)
@@ -101,7 +101,7 @@ impl Insert<'_> {
             .await?;
         // Each row that is answered crosses a thread; that all have entered, a number says.
         if usize::try_from(done.rows_affected()) == Ok(part.len()) {
-            Ok(part.map(|(arrival, _)| (arrival.id, None)).collect())
+            Ok(part.map(|(arrival, _)| arrival.id).collect())
         } else {
             made(connection, self.statements, &done).await
         }
@@ -166,13 +166,13 @@ async fn made(
     connection: &mut SqliteConnection,
     statements: &Statements,
     done: &SqliteQueryResult,
-) -> Result<Entered, sqlx::Error> {
+) -> Result<Ids, sqlx::Error> {
     let rows = statement(&statements.made)
         .bind(done.last_insert_rowid())
         .bind(i64::try_from(done.rows_affected()).unwrap_or(i64::MAX))
         .fetch_all(connection)
         .await?;
-    rows.iter().map(|row| Ok((uuid(row, 0)?, None))).collect()
+    rows.iter().map(|row| uuid(row, 0)).collect()
 }
 
 #[cfg(test)]

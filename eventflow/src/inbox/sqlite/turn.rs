@@ -202,10 +202,10 @@ pub(super) async fn insert(
     let known = arrivals
         .iter()
         .map(|arrival| arrival.id)
-        .filter(|id| !entered.contains_key(id))
+        .filter(|id| !entered.has(id))
         .collect();
     let placed = placed.into_iter().map(|placed| placed.arrival);
-    let insertion = insertion(placed.collect(), entered);
+    let insertion = insertion(placed.collect(), &entered);
     Ok(Some(Insertion {
         duplicates: known,
         ..insertion

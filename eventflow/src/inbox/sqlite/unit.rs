@@ -208,7 +208,7 @@ impl Unit for SqliteUnit {
         };
         let entered = insert.within(connection, &arrivals).await;
         entered
-            .map(|entered| insertion(arrivals, entered))
+            .map(|entered| insertion(arrivals, &entered))
             .map_err(|error| lost("events could not be stored", error))
     }
 

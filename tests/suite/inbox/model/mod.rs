@@ -12,10 +12,8 @@ mod table;
 use std::time::Duration;
 
 use eventflow::inbox::{Holder, Inbox, Lease, Retention, Settlement};
-use proptest::{
-    prelude::*,
-    test_runner::{Config, RngSeed, TestCaseError, TestRunner},
-};
+use eventflow_tests::property;
+use proptest::{prelude::*, test_runner::TestCaseError};
 use tokio::runtime::Runtime;
 
 use self::{
@@ -43,25 +41,13 @@ fn sqlite_does_what_the_model_says() {
     check(150, Sqlite::in_memory());
 }
 
-/// Tries sequences of steps. One that fails is made shorter, and printed with the seed.
+/// Tries sequences of steps.
 fn check<F: Fixture>(cases: u32, start: impl Future<Output = F>) {
-    let seed = std::env::var("PROPTEST_RNG_SEED").map_or_else(
-        |_| u64::from_le_bytes(*uuid::Uuid::new_v4().as_bytes().first_chunk().unwrap()),
-        |seed| seed.parse().expect("the seed is a number"),
-    );
     let runtime = Runtime::new().unwrap();
     let fixture = runtime.block_on(start);
-    let mut runner = TestRunner::new(Config {
-        cases,
-        rng_seed: RngSeed::Fixed(seed),
-        failure_persistence: None,
-        max_shrink_iters: 2_000,
-        ..Config::default()
+    property::check(cases, &steps(), |steps| {
+        runtime.block_on(run(&fixture, steps))
     });
-    let checked = runner.run(&steps(), |steps| runtime.block_on(run(&fixture, steps)));
-    if let Err(error) = checked {
-        panic!("with PROPTEST_RNG_SEED={seed}: {error}");
-    }
 }
 
 /// Takes the steps from an empty table on.

@@ -2,14 +2,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use eventflow::{
-    inbox::{Admission, Due, Inbox, Lease, OrderPolicy, OrderedInbox as _, ReaderLease, Status},
-    prelude::*,
+use eventflow::inbox::{
+    Admission, Due, Inbox, Lease, OrderPolicy, OrderedInbox as _, ReaderLease, Status,
 };
-use proptest::{
-    prelude::*,
-    test_runner::{Config, RngSeed, TestCaseError, TestRunner},
-};
+use eventflow_tests::property;
+use proptest::{prelude::*, test_runner::TestCaseError};
 use tokio::runtime::Runtime;
 
 use super::{
@@ -38,31 +35,17 @@ fn sqlite_keeps_the_order_that_the_model_says() {
 }
 
 fn check<F: Fixture>(cases: u32, start: impl Future<Output = F>) {
-    let seed = std::env::var("PROPTEST_RNG_SEED").map_or_else(
-        |_| u64::from_le_bytes(*Uuid::new_v4().as_bytes().first_chunk().unwrap()),
-        |seed| seed.parse().expect("the seed is a number"),
-    );
     let runtime = Runtime::new().unwrap();
     let fixture = runtime.block_on(start);
-    let mut runner = TestRunner::new(Config {
-        cases,
-        rng_seed: RngSeed::Fixed(seed),
-        failure_persistence: None,
-        max_shrink_iters: 2_000,
-        ..Config::default()
-    });
     let policies = prop_oneof![
         Just(OrderPolicy::Block),
         Just(OrderPolicy::Skip),
         Just(OrderPolicy::Park)
     ];
     let steps = proptest::collection::vec(step(), 1..40);
-    let checked = runner.run(&(policies, steps), |(policy, steps)| {
+    property::check(cases, &(policies, steps), |(policy, steps)| {
         runtime.block_on(take_all(&fixture, policy, steps))
     });
-    if let Err(error) = checked {
-        panic!("with PROPTEST_RNG_SEED={seed}: {error}");
-    }
 }
 
 async fn take_all<F: Fixture>(fixture: &F, policy: OrderPolicy, steps: Vec<Step>) -> Checked {
