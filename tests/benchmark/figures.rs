@@ -18,14 +18,6 @@ impl Figures {
         f64::midpoint(lower, upper)
     }
 
-    pub(crate) fn min(&self) -> f64 {
-        self.at(0)
-    }
-
-    pub(crate) fn max(&self) -> f64 {
-        self.at(self.0.len().saturating_sub(1))
-    }
-
     fn at(&self, place: usize) -> f64 {
         self.0.get(place).copied().unwrap_or(f64::NAN)
     }

@@ -91,16 +91,10 @@ struct Record<'l> {
     ratio: Option<f64>,
     goal: Option<String>,
     met: Option<bool>,
-    value_spread: [f64; 2],
-    reference_spread: Option<[f64; 2]>,
-    ratio_spread: Option<[f64; 2]>,
-    foreign_cpu: f64,
-    note: Option<String>,
 }
 
 impl<'l> Record<'l> {
     fn new(line: &'l Line) -> Self {
-        let spread = |figures: &Figures| [figures.min(), figures.max()];
         Self {
             workload: line.workload,
             metric: &line.metric,
@@ -110,11 +104,6 @@ impl<'l> Record<'l> {
             ratio: line.ratio(),
             goal: line.goal.map(|goal| goal.to_string()),
             met: line.met(),
-            value_spread: spread(&line.values),
-            reference_spread: line.reference.as_ref().map(spread),
-            ratio_spread: line.ratios.as_ref().map(spread),
-            foreign_cpu: line.foreign,
-            note: line.note(),
         }
     }
 }
